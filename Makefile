@@ -1,0 +1,106 @@
+# `make demo` and `make test` on a fresh clone set themselves up; `make help` lists the rest.
+
+# The first Python that is new enough and can make a virtual environment. Each one is tried, not just
+# looked up: a name on the path may be a shim without a Python behind it, and Debian splits ensurepip off.
+USABLE = import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
+	$$python -c '$(USABLE)' >/dev/null 2>&1 && { echo $$python; break; }; done)
+PYTHON_LOWEST ?= python3.11
+
+BIN = .venv/bin
+LOWEST = .venv-lowest
+# ERROR level: pip's advice about itself and about the machine's index is not news here.
+PIP_INSTALL = -m pip install --quiet --quiet --disable-pip-version-check
+
+# TensorFlow says at every start which CPU instructions it was built for. Errors still show.
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-all test-lowest lint format wheel bench clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: .venv/.ready ## Olinda from scene to table, as a page in build/olinda/
+	$(BIN)/python examples/olinda/quickstart.py
+	@echo "Open in a browser:"; ls "$(CURDIR)"/build/olinda/*.html
+
+test: .venv/.ready ## the tests, but the slow ones and those that need a network or a GPU
+	$(BIN)/python -m pytest
+
+test-all: .venv/.ready ## the slow tests too
+	$(BIN)/python -m pytest -m "not network and not gpu"
+
+# Old releases warn about newer ones, so a warning is no error here.
+test-lowest: $(LOWEST)/.ready ## the tests on the lowest versions that pyproject.toml admits
+	$(LOWEST)/bin/python -m pytest -o filterwarnings=default
+
+lint: .venv/.ready ## style, types and the directions between packages
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: .venv/.ready ## let ruff put the style right
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: .venv/.ready ## every benchmark, one module a question
+	@set -e; for module in $(basename $(notdir $(filter-out %/__init__.py,$(wildcard benchmarks/[!_]*.py)))); do \
+		echo "== $$module"; $(BIN)/python -m benchmarks.$$module; done
+
+clean: ## remove what make made, the environments too
+	rm -rf build dist .venv $(LOWEST) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find cube catalogs training inference tests examples benchmarks -name __pycache__ -prune \
+		-exec rm -rf {} + 2>/dev/null || true
+
+# --------------------------------------------------------------------------------------------------
+# What a user gets from `pip install quadrat`: the wheel alone, in an environment of its own, imported
+# from a folder that is not the repository.
+define CHECK_WHEEL
+import importlib, importlib.metadata, importlib.util, sys, sysconfig
+
+site = sysconfig.get_path("purelib")
+packages = {"cube", "catalogs", "training", "inference"}
+for name in sorted(packages):
+    path = importlib.import_module(name).__file__
+    if not path.startswith(site):
+        sys.exit(f"{name} comes from {path}, not from the installed wheel in {site}")
+for framework in ("tensorflow", "keras", "jax", "torch"):
+    if framework in sys.modules or importlib.util.find_spec(framework):
+        sys.exit(f"{framework} came along with a base installation")
+files = {str(file) for file in importlib.metadata.files("quadrat")}
+shipped = {file.split("/")[0] for file in files if ".dist-info" not in file}
+if shipped != packages:
+    sys.exit(f"the wheel ships {sorted(shipped)}, expected {sorted(packages)}")
+if untyped := {name for name in packages if f"{name}/py.typed" not in files}:
+    sys.exit(f"no py.typed in {sorted(untyped)}")
+print("The wheel imports on its own, without a deep-learning framework.")
+endef
+export CHECK_WHEEL
+
+wheel: .venv/.ready ## build the wheel into dist/ and check it in an empty environment
+	rm -rf dist build/wheel
+	$(BIN)/python -m build --quiet --wheel --outdir dist
+	$(BIN)/python -m venv build/wheel
+	build/wheel/bin/python $(PIP_INSTALL) -c constraints.txt dist/*.whl
+	@cd / && "$(CURDIR)/build/wheel/bin/python" -c "$$CHECK_WHEEL"
+	@ls dist/*.whl
+
+# --------------------------------------------------------------------------------------------------
+# Environments. Made anew when what they should hold has changed, so that nothing old lingers in them.
+.venv/.ready: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "quadrat needs Python 3.11 or newer with venv and ensurepip" \
+		"(Debian: apt-get install python3-venv); or say make PYTHON=/path/to/python3" >&2; exit 2; }
+	@echo "Setting up .venv (a few minutes the first time)"
+	@$(PYTHON) -m venv --clear .venv
+	@$(BIN)/python $(PIP_INSTALL) -e '.[cpu,dev]' -c constraints.txt
+	@touch $@
+
+$(LOWEST)/.ready: pyproject.toml constraints-lowest.txt
+	@$(PYTHON_LOWEST) -c '$(USABLE)' 2>/dev/null || { echo "constraints-lowest.txt is for Python 3.11;" \
+		"say make test-lowest PYTHON_LOWEST=/path/to/python3.11" >&2; exit 2; }
+	@echo "Setting up $(LOWEST) (a few minutes the first time)"
+	@$(PYTHON_LOWEST) -m venv --clear $(LOWEST)
+	@$(LOWEST)/bin/python $(PIP_INSTALL) -e '.[cpu,dev]' -c constraints-lowest.txt
+	@touch $@

@@ -1,0 +1,66 @@
+"""One Zarr cube for all predictor bands, labels and predictions of a place.
+
+    spec = cube.CubeSpec(grid=grid, calendar=cube.years(2000, 2010), stacks=(...,))
+    cube.create(url, spec)                        # metadata only
+    cube.ingest(url, "predictors", {"2000": scene})
+    dataset = cube.open(url)                      # xarray, float32, NaN for nodata
+
+See ``docs/architecture.md`` for the whole.
+"""
+
+from cube import coverage, windows
+from cube.collecting import collect, collect_array
+from cube.coverage import Coverage
+from cube.dataset import open_cube as open  # noqa: A004
+from cube.errors import CubeError
+from cube.ingest import ingest, plan_ingest
+from cube.labels import spread
+from cube.layout import LayoutSpec
+from cube.polygons import read_polygons
+from cube.regions import Region, regions
+from cube.run import Report
+from cube.scenes import Scene, SceneBand, Source
+from cube.siblings import check_siblings
+from cube.spec import CubeSpec, LayerSpec, Period, StackSpec, years
+from cube.template import add, create, read_spec
+from cube.terrain import Terrain
+from cube.verifying import verify
+from cube.windows import Windows
+from cube.writing import write_region
+
+__distribution__ = "quadrat"
+
+__all__ = [
+    "Coverage",
+    "CubeError",
+    "CubeSpec",
+    "LayerSpec",
+    "LayoutSpec",
+    "Period",
+    "Region",
+    "Report",
+    "Scene",
+    "SceneBand",
+    "Source",
+    "StackSpec",
+    "Terrain",
+    "Windows",
+    "add",
+    "collect",
+    "collect_array",
+    "coverage",
+    "create",
+    "ingest",
+    "open",
+    "plan_ingest",
+    "read_polygons",
+    "read_spec",
+    "regions",
+    "spread",
+    "verify",
+    "windows",
+    "write_region",
+    "years",
+]
+
+check_siblings()

@@ -1,0 +1,442 @@
+"""The share of every pixel inside every polygon, used in both directions.
+
+Labels spread from polygons to pixels with the transpose of the same matrix
+that collects pixels into polygons. It is kept with the cube as a label raster
+of the pixels that lie wholly inside one polygon, and as lists of the others:
+pixels on a boundary, and pixels that several polygons share.
+
+Shares are exactextract's coverage fractions (https://github.com/isciences/exactextract),
+computed tile by tile; the tiles are the coverage's own, so that sums do not
+depend on the regions of the cube.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
+
+import exactextract
+import geopandas as gpd
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import shapely
+from odc.geo.geobox import GeoBox
+
+from cube import store
+from cube.errors import CubeError, PolygonError, StoreError
+from cube.polygons import check_meets, check_polygons, polygons_digest
+from cube.regions import Region, tiles
+from cube.run import run_tasks
+from cube.spec import CubeSpec, crs_text
+from cube.store import ArrayPlan
+from cube.template import read_spec
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+TILE = 512
+"""Side of the tiles that shares are computed and summed in, in pixels."""
+
+NONE = -1
+"""In the label raster: no polygon holds the whole pixel alone."""
+
+FloatArray = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shares:
+    """Entries of the matrix in one pixel box; positions are relative to the box.
+
+    Attributes:
+        label: int32 (y, x): index of the polygon that holds the whole pixel, or -1.
+        pixel: int64 (entry,): flat index y * width + x of pixels not in ``label``.
+        polygon: int32 (entry,): index of a polygon that holds part of it.
+        share: float64 (entry,): the part of the pixel, 0..1.
+    """
+
+    label: npt.NDArray[np.int32]
+    pixel: npt.NDArray[np.int64]
+    polygon: npt.NDArray[np.int32]
+    share: npt.NDArray[np.float64]
+
+    @property
+    def polygons(self) -> npt.NDArray[np.int32]:
+        """Sorted indices of the polygons that meet the box."""
+        return np.union1d(self.label[self.label >= 0], self.polygon).astype("int32")
+
+    def collect(self, values: FloatArray) -> tuple[npt.NDArray[np.int32], FloatArray]:
+        """Sum pixels into polygons, each times its share.
+
+        Args:
+            values: Floats of shape (k, y, x), finite.
+
+        Returns:
+            The polygons that meet the box, and float64 sums of shape (k, polygon).
+        """
+        members = self.polygons
+        whole = np.flatnonzero(self.label >= 0)
+        into = np.searchsorted(members, np.concatenate([self.label.ravel()[whole], self.polygon]))
+        weight = np.concatenate([np.ones(len(whole)), self.share])
+        place = np.concatenate([whole, self.pixel])
+        flat = values.reshape(len(values), -1)
+        sums = [np.bincount(into, band[place] * weight, len(members)) for band in flat]
+        return members, np.array(sums).reshape(len(values), len(members))
+
+    def spread(self, per_pixel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Add polygons up in pixels: the transpose of :meth:`collect`.
+
+        Args:
+            per_pixel: What a pixel wholly inside each polygon gets, float64 (polygon,).
+
+        Returns:
+            float64 (y, x): sum over polygons of share x value; 0 outside all.
+        """
+        inside = self.label >= 0
+        out = np.where(inside, per_pixel[np.where(inside, self.label, 0)], 0.0)
+        added = np.bincount(self.pixel, per_pixel[self.polygon] * self.share, out.size)
+        return out + added.reshape(out.shape)
+
+    def covered(self) -> npt.NDArray[np.float64]:
+        """Share of each pixel inside any polygon, float64 (y, x); above 1 where they overlap."""
+        added = np.bincount(self.pixel, self.share, self.label.size)
+        return (self.label >= 0) + added.reshape(self.label.shape)
+
+    def owner(self) -> npt.NDArray[np.int32]:
+        """Index of the polygon with the largest share of each pixel, -1 outside; int32 (y, x).
+
+        Of equal shares the first polygon wins.
+        """
+        out = self.label.copy().ravel()
+        # Sorted so that the largest share, and of those the first polygon, is assigned last.
+        order = np.lexsort((-self.polygon, self.share))
+        out[self.pixel[order]] = self.polygon[order]
+        return out.reshape(self.label.shape)
+
+
+@lru_cache(maxsize=64)
+def _part(url: str, name: str, part: str, identity: tuple[Any, ...]) -> npt.NDArray[Any]:
+    """One list of a coverage, read once per process; ``identity`` tells sets apart."""
+    del identity
+    return store.read(url, f"coverage/{name}/{part}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """Handle of a coverage that lies in a cube.
+
+    Attributes:
+        url: The cube.
+        name: Name of the polygon set.
+        grid: The cube's grid.
+        polygons: Number of polygons.
+        digest: Of their geometries.
+    """
+
+    url: str
+    name: str
+    grid: GeoBox
+    polygons: int
+    digest: str
+
+    def _read(self, part: str) -> npt.NDArray[Any]:
+        identity = (self.digest, tuple(self.grid.transform)[:6], tuple(self.grid.shape))
+        return _part(self.url, self.name, part, identity)
+
+    @property
+    def area(self) -> npt.NDArray[np.float64]:
+        """Area of each polygon in square units of the grid's CRS, float64 (polygon,)."""
+        return self._read("area")
+
+    @property
+    def covered_share(self) -> npt.NDArray[np.float64]:
+        """Share of each polygon's area that lies on the grid, float64 (polygon,), 0..1."""
+        return self._read("covered_share")
+
+    @property
+    def pixels(self) -> npt.NDArray[np.float64]:
+        """Sum of shares of each polygon: its size on the grid in pixels, float64 (polygon,)."""
+        return self._read("pixels")
+
+    @property
+    def pixel_area(self) -> float:
+        """Area of a pixel in square units of the grid's CRS."""
+        return abs(self.grid.transform.a * self.grid.transform.e)
+
+    def shares(self, rows: tuple[int, int], cols: tuple[int, int]) -> Shares:
+        """Entries of any pixel box of the grid."""
+        label = store.read(
+            self.url, f"coverage/{self.name}/label", (slice(*rows), slice(*cols))
+        )
+        row, col, polygon, share = (self._read(p) for p in ("row", "col", "polygon", "share"))
+        first, last = np.searchsorted(row, rows)
+        near = slice(int(first), int(last))
+        inside = (col[near] >= cols[0]) & (col[near] < cols[1])
+        row, col = row[near][inside] - rows[0], col[near][inside] - cols[0]
+        return Shares(
+            label=label,
+            pixel=(row.astype("int64") * (cols[1] - cols[0]) + col),
+            polygon=polygon[near][inside],
+            share=share[near][inside],
+        )
+
+    def tiles(self) -> list[Region]:
+        """The tiles that sums are made of, row-major."""
+        height, width = self.grid.shape
+        return list(tiles((height, width), TILE))
+
+    def collect(self, values: Callable[[Region], FloatArray] | FloatArray) -> FloatArray:
+        """Sum pixels into polygons, each times its share.
+
+        Args:
+            values: Finite floats (k, y, x) of the whole grid, or a function
+                that gives them for a tile.
+
+        Returns:
+            float64 (k, polygon); the same to the bit for any region size.
+        """
+        read = values if callable(values) else partial(_cut, values)
+        return self.add_up([self.shares(t.rows, t.cols).collect(read(t)) for t in self.tiles()])
+
+    def add_up(self, parts: Sequence[tuple[npt.NDArray[np.int32], FloatArray]]) -> FloatArray:
+        """Add the sums of tiles, in the order given; float64 (k, polygon)."""
+        total = np.zeros((len(parts[0][1]), self.polygons))
+        for members, sums in parts:
+            total[:, members] += sums
+        return total
+
+
+def _cut(values: FloatArray, tile: Region) -> FloatArray:
+    return values[(slice(None), *tile.slices)]
+
+
+def build(
+    url: str | os.PathLike[str],
+    name: str,
+    polygons: gpd.GeoDataFrame,
+    *,
+    client: Client | None = None,
+) -> Coverage:
+    """Compute the shares of a set of polygons and keep them with the cube.
+
+    Running it again with the same polygons reads what is there.
+
+    Args:
+        url: The cube.
+        name: Name of the set, lower_snake_case.
+        polygons: In the CRS of the grid; see :func:`cube.polygons.read_polygons`.
+        client: A Dask client; None runs on local threads.
+
+    Raises:
+        PolygonError: The polygons are invalid, in another CRS, or off the grid.
+        StoreError: Another set lies under that name.
+    """
+    url = store.normalise(url)
+    spec = read_spec(url)
+    _check(polygons, spec)
+    digest = polygons_digest(polygons)
+    if f"coverage/{name}/label" in store.array_attributes(url):
+        found = load(url, name)
+        if found.digest != digest:
+            raise StoreError(
+                f"The coverage {name!r} is of other polygons (digest {found.digest}, these have "
+                f"{digest}). Choose another name."
+            )
+        return found
+    parts = _compute(url, spec, polygons, client)
+    _store(url, name, spec, polygons, parts, digest)
+    return load(url, name)
+
+
+def load(url: str | os.PathLike[str], name: str) -> Coverage:
+    """Handle of a coverage that was built before.
+
+    Raises:
+        StoreError: The cube has none of that name; the message lists those there are.
+    """
+    url = store.normalise(url)
+    arrays = store.array_attributes(url)
+    attrs = arrays.get(f"coverage/{name}/label")
+    if attrs is None:
+        there = sorted(p.split("/")[1] for p in arrays if p.startswith("coverage/") and
+                       p.endswith("/label"))
+        raise StoreError(
+            f"The cube has no coverage {name!r}. It has: {', '.join(there) or 'none'}."
+        )
+    return Coverage(
+        url=url,
+        name=name,
+        grid=read_spec(url).grid,
+        polygons=int(attrs["polygons"]),
+        digest=str(attrs["polygons_digest"]),
+    )
+
+
+def _check(polygons: gpd.GeoDataFrame, spec: CubeSpec) -> None:
+    check_polygons(polygons)
+    if polygons.crs is None or polygons.crs != spec.grid.crs.proj:  # type: ignore[union-attr]
+        raise PolygonError(
+            f"The polygons must be in the CRS of the grid, {crs_text(spec.grid)}. Received "
+            f"{polygons.crs}; read them with cube.read_polygons, or use GeoDataFrame.to_crs."
+        )
+    check_meets(polygons, spec.grid)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _TileTask:
+    """Polygons, as WKB, that meet one tile of a grid."""
+
+    region: Region
+    members: npt.NDArray[np.int32]
+    wkb: tuple[bytes, ...]
+
+
+def _compute(
+    url: str, spec: CubeSpec, polygons: gpd.GeoDataFrame, client: Client | None
+) -> list[tuple[Region, Shares]]:
+    shapes = polygons.geometry.to_numpy()
+    tree = shapely.STRtree(shapes)
+    height, width = spec.grid.shape
+    tasks = []
+    for tile in tiles((height, width), TILE):
+        box = spec.grid[tile.slices].boundingbox
+        members = np.sort(tree.query(shapely.box(*box.bbox), predicate="intersects"))
+        tasks.append(
+            _TileTask(
+                region=tile,
+                members=members.astype("int32"),
+                wkb=tuple(shapely.to_wkb(shapes[members])),
+            )
+        )
+    compute = partial(tile_shares, grid=spec.grid)
+    results = run_tasks(compute, tasks, verb="coverage", url=url, client=client)
+    done = {task.region: _unless_error(result) for task, result in results}
+    return sorted(done.items(), key=lambda item: (item[0].rows, item[0].cols))
+
+
+def _unless_error(result: Any) -> Shares:
+    if isinstance(result, CubeError):
+        raise result
+    return result  # type: ignore[no-any-return]
+
+
+def tile_shares(task: _TileTask, *, grid: GeoBox) -> Shares:
+    """Shares of one tile, by exactextract; whole pixels of one polygon go to the label raster."""
+    height, width = task.region.shape
+    if not len(task.members):
+        return _split(np.zeros(0, "int64"), np.zeros(0, "int32"), np.zeros(0), (height, width))
+    box = grid[task.region.slices].boundingbox
+    raster = exactextract.raster.NumPyRasterSource(
+        np.zeros((height, width), "uint8"),
+        xmin=box.left, ymin=box.bottom, xmax=box.right, ymax=box.top,
+        srs_wkt=grid.crs.to_wkt() if grid.crs else None,
+    )
+    frame = gpd.GeoDataFrame(
+        {"member": task.members}, geometry=list(shapely.from_wkb(task.wkb)),
+        crs=grid.crs.proj if grid.crs else None,
+    )
+    found = exactextract.exact_extract(
+        raster, frame, ["cell_id", "coverage"], include_cols=["member"], output="pandas"
+    )
+    cells = [np.asarray(cell, "int64") for cell in found["cell_id"]]
+    member = np.repeat(found["member"].to_numpy("int32"), [len(cell) for cell in cells])
+    share = np.concatenate([np.asarray(s, "float64") for s in found["coverage"]])
+    kept = share > 0
+    return _split(np.concatenate(cells)[kept], member[kept], share[kept], (height, width))
+
+
+def _split(
+    pixel: npt.NDArray[np.int64],
+    polygon: npt.NDArray[np.int32],
+    share: npt.NDArray[np.float64],
+    shape: tuple[int, int],
+) -> Shares:
+    """Divide entries into the label raster and the list, sorted by pixel, then polygon."""
+    order = np.lexsort((polygon, pixel))
+    pixel, polygon, share = pixel[order], polygon[order], share[order]
+    alone = np.bincount(pixel, minlength=shape[0] * shape[1])[pixel] == 1
+    whole = alone & (share == 1.0)
+    label = np.full(shape[0] * shape[1], NONE, "int32")
+    label[pixel[whole]] = polygon[whole]
+    return Shares(
+        label=label.reshape(shape),
+        pixel=pixel[~whole],
+        polygon=polygon[~whole],
+        share=share[~whole],
+    )
+
+
+def _store(
+    url: str,
+    name: str,
+    spec: CubeSpec,
+    polygons: gpd.GeoDataFrame,
+    parts: list[tuple[Region, Shares]],
+    digest: str,
+) -> None:
+    """Write a coverage; its arrays become visible together, at the consolidation."""
+    entries = _listed(parts)
+    label = np.full(tuple(spec.grid.shape), NONE, "int32")
+    pixels = np.zeros(len(polygons))
+    for region, shares in parts:
+        label[region.slices] = shares.label
+        members, sums = shares.collect(np.ones((1, *region.shape)))
+        pixels[members] += sums[0]
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "label": label, "pixels": pixels, **_areas(polygons, spec.grid), **entries,
+    }
+    attrs = {"polygons": len(polygons), "polygons_digest": digest}
+    with store.metadata_lock(url), store.explained(url):
+        group = store.open_group(url, writable=True)
+        plans = [_array_plan(name, part, values, attrs) for part, values in arrays.items()]
+        store.create_arrays(group, plans)
+        for plan, values in zip(plans, arrays.values(), strict=True):
+            store.array(group, plan.path)[...] = values
+        store.consolidate(url)
+    _part.cache_clear()
+
+
+def _array_plan(
+    name: str, part: str, values: npt.NDArray[Any], attrs: dict[str, Any]
+) -> ArrayPlan:
+    raster = part == "label"
+    return ArrayPlan(
+        path=f"coverage/{name}/{part}",
+        shape=values.shape,
+        chunks=(TILE, TILE) if raster else (max(1, min(values.size, 1 << 20)),),
+        dtype=values.dtype.name,
+        fill=NONE if raster else 0,
+        dims=("y", "x") if raster else ("polygon" if part in _PER_POLYGON else "entry",),
+        attrs=attrs if raster else {},
+        codec="blosc-zstd-3-shuffle",
+    )
+
+
+_PER_POLYGON = ("area", "covered_share", "pixels")
+
+
+def _listed(parts: list[tuple[Region, Shares]]) -> dict[str, npt.NDArray[Any]]:
+    """Entries of all tiles as lists, sorted by row, then column, then polygon."""
+    table = pd.concat(
+        pd.DataFrame({
+            "row": (region.rows[0] + shares.pixel // region.shape[1]).astype("int32"),
+            "col": (region.cols[0] + shares.pixel % region.shape[1]).astype("int32"),
+            "polygon": shares.polygon,
+            "share": shares.share,
+        })
+        for region, shares in parts
+    ).sort_values(["row", "col", "polygon"], kind="stable")
+    return {column: table[column].to_numpy() for column in table}
+
+
+def _areas(polygons: gpd.GeoDataFrame, grid: GeoBox) -> dict[str, npt.NDArray[np.float64]]:
+    shapes = polygons.geometry.to_numpy()
+    area = shapely.area(shapes)
+    box = shapely.box(*grid.boundingbox.bbox)
+    inside = shapely.covered_by(shapes, box)
+    on_grid = np.where(inside, area, 0.0)
+    on_grid[~inside] = shapely.area(shapely.intersection(shapes[~inside], box))
+    return {"area": area, "covered_share": on_grid / area}

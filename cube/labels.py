@@ -1,0 +1,123 @@
+"""From polygons to pixels: what people measured becomes a layer of the cube."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from cube import ledger, store
+from cube.coverage import Coverage
+from cube.errors import PolygonError
+from cube.provenance import check_inputs, record_inputs
+from cube.regions import Region, regions
+from cube.run import Report, report, run_tasks
+from cube.spec import CubeSpec
+from cube.template import read_spec
+from cube.writing import keys, write_physical
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+How = Literal["extensive", "intensive"]
+
+
+def spread(
+    coverage: Coverage,
+    layer: str,
+    values: npt.ArrayLike,
+    *,
+    time: str | None = None,
+    how: How = "extensive",
+    client: Client | None = None,
+) -> Report:
+    """Write what polygons hold as a layer of pixels, by areal interpolation.
+
+    Args:
+        coverage: Shares of the polygons, of the cube to write to.
+        layer: A layer of that cube.
+        values: One number per polygon; NaN where nothing is known.
+        time: Label of the period; None for a static layer.
+        how: ``"extensive"`` for amounts such as persons: each polygon's amount
+            is divided among its pixels by area, and the sum over pixels is the
+            sum over polygons of amount x share of the polygon on the grid.
+            ``"intensive"`` for densities and rates: a pixel gets the mean of
+            its polygons, weighted by area.
+        client: A Dask client; None runs on local threads.
+
+    Returns:
+        What was done. Pixels outside all polygons become nodata.
+
+    Raises:
+        PolygonError: ``values`` does not fit the polygons, or is infinite.
+    """
+    amounts = _checked(coverage, values)
+    url, spec = coverage.url, read_spec(coverage.url)
+    index = None if time is None else spec.time_index(time)
+    description = _describe(coverage, amounts, how)
+    check_inputs(url, spec, layer, index, description)
+    record_inputs(url, spec, layer, index, description)
+    todo, done = ledger.pending(url, spec, layer, regions(spec, layer, time=index))
+    store.sweep_partial(url, (k for r in todo for k in keys(url, spec, layer, r)))
+    fill = partial(_fill, coverage=coverage, spec=spec, layer=layer, amounts=amounts, how=how)
+    verb = f"label {layer}"
+    return report(
+        verb, run_tasks(fill, todo, verb=verb, url=url, client=client), done_before=done
+    )
+
+
+def _checked(coverage: Coverage, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    amounts = np.asarray(values, dtype="float64")
+    if amounts.shape != (coverage.polygons,):
+        raise PolygonError(
+            f"One value per polygon was expected, {coverage.polygons}. "
+            f"Received shape {amounts.shape}."
+        )
+    if np.isinf(amounts).any():
+        raise PolygonError("Values of polygons must be finite, or NaN where nothing is known.")
+    return amounts
+
+
+def _describe(coverage: Coverage, amounts: npt.NDArray[np.float64], how: How) -> dict[str, Any]:
+    content = hashlib.sha256(amounts.astype("<f8").tobytes()).hexdigest()[:12]
+    return {"polygons": coverage.digest, "values": content, "how": how}
+
+
+def _fill(
+    region: Region,
+    *,
+    coverage: Coverage,
+    spec: CubeSpec,
+    layer: str,
+    amounts: npt.NDArray[np.float64],
+    how: How,
+) -> None:
+    pixels = region_values(coverage, region, amounts, how=how)
+    write_physical(coverage.url, layer, region, pixels, spec=spec)
+
+
+def region_values(
+    coverage: Coverage, region: Region, amounts: npt.NDArray[np.float64], *, how: How
+) -> npt.NDArray[np.float64]:
+    """Pixel values of one region, float64 (y, x), NaN outside all known polygons."""
+    shares = coverage.shares(region.rows, region.cols)
+    known = np.isfinite(amounts).astype("float64")
+    covered = shares.spread(known)
+    if how == "extensive":
+        # Dividing by the sum of shares, not by area, conserves the total to the last digit.
+        pixels = coverage.pixels
+        per_pixel = np.divide(
+            np.nan_to_num(amounts) * coverage.covered_share,
+            pixels,
+            out=np.zeros_like(amounts),
+            where=pixels > 0,
+        )
+        values = shares.spread(per_pixel)
+    else:
+        values = shares.spread(np.nan_to_num(amounts))
+        np.divide(values, covered, out=values, where=covered > 0)
+    return np.where(covered > 0, values, np.nan)

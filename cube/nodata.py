@@ -1,0 +1,115 @@
+"""Stored values and physical values, with one meaning of nodata.
+
+``valid`` is boolean and True where something was observed. On disk integers
+carry a nodata value; in memory floats carry NaN. Nothing else converts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cube.errors import SpecError
+from cube.spec import VariableSpec
+
+FloatArray = npt.NDArray[np.floating[Any]]
+
+
+def valid(stored: npt.NDArray[Any], variable: VariableSpec) -> npt.NDArray[np.bool_]:
+    """Where stored values are observations; same shape as ``stored``."""
+    if stored.dtype.kind == "f":
+        return ~np.isnan(stored)
+    return stored != variable.fill
+
+
+def decoded_dtype(variable: VariableSpec) -> np.dtype[Any]:
+    """float64 for what float32 cannot hold exactly (float64, 32- and 64-bit integers)."""
+    storage = variable.storage
+    return np.dtype("float64" if storage.itemsize > (4 if storage.kind == "f" else 2) else "float32")
+
+
+def decode(stored: npt.NDArray[Any], variable: VariableSpec) -> FloatArray:
+    """Physical values with NaN for nodata.
+
+    Args:
+        stored: Values as on disk, any shape, dtype ``variable.dtype``.
+        variable: Its packing.
+
+    Returns:
+        float32 (float64 where :func:`decoded_dtype` says so), shape of ``stored``,
+        in ``variable.units``.
+    """
+    values: FloatArray = stored.astype(decoded_dtype(variable), copy=True)
+    if stored.dtype.kind == "f":
+        return values
+    if variable.packed:
+        values *= values.dtype.type(variable.scale)
+        values += values.dtype.type(variable.offset)
+    values[stored == variable.fill] = np.nan
+    return values
+
+
+def encode(physical: FloatArray, variable: VariableSpec) -> npt.NDArray[Any]:
+    """Values as on disk; the inverse of :func:`decode`.
+
+    Args:
+        physical: Floats of any shape, NaN for nodata, in ``variable.units``.
+        variable: Its packing; values are rounded to the nearest storable one.
+
+    Returns:
+        Array of ``variable.dtype``, shape of ``physical``.
+
+    Raises:
+        SpecError: A value does not fit the dtype, is infinite, or would be
+            taken for nodata.
+    """
+    if variable.storage.kind == "f":
+        return _encode_float(physical, variable)
+    missing = np.isnan(physical)
+    steps = physical.astype("float64")
+    if variable.packed:
+        steps = (steps - variable.offset) / variable.scale
+    steps = np.rint(np.where(missing, 0.0, steps))
+    _check_range(steps, missing, variable)
+    # The fill of a missing value must not pass through a float: int64 would round it.
+    stored = steps.astype(variable.storage)
+    if np.any((stored == variable.fill) & ~missing):
+        raise SpecError(
+            f"{variable.name!r}: an observed value would be stored as {variable.fill}, which "
+            f"means nodata. Choose another nodata, or declare that value as nodata at the source."
+        )
+    stored[missing] = variable.fill
+    return stored
+
+
+def _encode_float(physical: FloatArray, variable: VariableSpec) -> npt.NDArray[Any]:
+    with np.errstate(over="ignore"):
+        stored = physical.astype(variable.storage)
+    if np.isinf(stored).any():
+        raise SpecError(
+            f"{variable.name!r}: values must be finite, or NaN for nodata, as {variable.dtype}. "
+            f"Received an infinite one."
+        )
+    return stored
+
+
+def _check_range(
+    steps: FloatArray, missing: npt.NDArray[np.bool_], variable: VariableSpec
+) -> None:
+    if steps.size == 0:
+        return
+    info = np.iinfo(variable.storage)
+    low, high = float(steps.min()), float(steps.max())
+    # 2**63 rounds up as a float, hence the strict upper comparison for wide integers.
+    too_high = high > info.max or (info.bits == 64 and high >= float(info.max))
+    if low < info.min or too_high or not np.isfinite([low, high]).all():
+        observed = steps[~missing] * variable.scale + variable.offset
+        raise SpecError(
+            f"{variable.name!r}: packing would clip. {variable.dtype} with scale="
+            f"{variable.scale:g}, offset={variable.offset:g} holds "
+            f"{info.min * variable.scale + variable.offset:g}.."
+            f"{info.max * variable.scale + variable.offset:g}; the data go from "
+            f"{observed.min():g} to {observed.max():g}. Choose a wider dtype or another scale."
+        )

@@ -1,0 +1,35 @@
+"""Reading stored values of any pixel box."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy.typing as npt
+
+from cube import store
+from cube.regions import Region
+from cube.spec import CubeSpec, StackSpec
+
+
+def array_index(spec: CubeSpec, name: str, region: Region) -> tuple[Any, ...]:
+    """Index of a region in the stored array, every band included."""
+    variable = spec.variable(name)
+    inner = (slice(None),) * len(variable.inner_dims)
+    lead = () if region.time is None else (region.time,)
+    return (*lead, *inner, *region.slices)
+
+
+def read_region(url: str, name: str, region: Region, *, spec: CubeSpec) -> npt.NDArray[Any]:
+    """Stored values of any pixel box: (band, y, x) for a stack, (y, x) for a layer."""
+    return store.read(url, name, array_index(spec, name, region))
+
+
+def read_bands(
+    url: str, name: str, region: Region, *, spec: CubeSpec, bands: tuple[str, ...] | None = None
+) -> npt.NDArray[Any]:
+    """Stored values of named bands of a stack, shape (band, y, x), in the order asked for."""
+    stored = read_region(url, name, region, spec=spec)
+    stack = spec.variable(name)
+    if bands is None or not isinstance(stack, StackSpec) or bands == stack.bands:
+        return stored
+    return stored[[stack.bands.index(band) for band in bands]]

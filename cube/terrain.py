@@ -1,0 +1,107 @@
+"""Bands derived from elevation: slope, orientation and curvature.
+
+Formulas on 3 x 3 neighbourhoods: gradients by Horn (1981), Proc. IEEE 69(1),
+doi 10.1109/PROC.1981.11918; curvature by Zevenbergen and Thorne (1987), Earth
+Surf. Process. Landforms 12, doi 10.1002/esp.3290120107.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from odc.geo.geobox import GeoBox
+
+from cube.errors import SourceError
+from cube.scenes import Source
+
+FloatArray = npt.NDArray[np.floating[Any]]
+
+BANDS = ("elevation", "slope", "northness", "eastness", "curvature")
+"""What :class:`Terrain` gives.
+
+elevation: as in the source, metres. slope: degrees, 0..90. northness and
+eastness: north and east component of the unit normal of the surface, -1..1,
+0 on flat ground. curvature: 1/(100 m), positive on ridges.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terrain:
+    """Terrain bands of an elevation source, without seams between regions.
+
+    Attributes:
+        elevation: Source with one band, in metres.
+        bands: Which of :data:`BANDS`, in order.
+    """
+
+    elevation: Source
+    bands: tuple[str, ...] = BANDS
+
+    def __post_init__(self) -> None:
+        unknown = [band for band in self.bands if band not in BANDS]
+        if unknown or not self.bands:
+            raise SourceError(f"Terrain has the bands {', '.join(BANDS)}. Received {self.bands}.")
+        if len(self.elevation.bands) != 1:
+            raise SourceError(
+                f"Terrain needs a source of one band, the elevation. "
+                f"Received {', '.join(self.elevation.bands)}."
+            )
+
+    def read(self, grid: GeoBox, rows: tuple[int, int], cols: tuple[int, int]) -> FloatArray:
+        """See :meth:`cube.scenes.Source.read`; reads one more pixel on every side."""
+        wide = (rows[0] - 1, rows[1] + 1), (cols[0] - 1, cols[1] + 1)
+        elevation = self.elevation.read(grid, *wide)[0]
+        pixel = abs(grid.transform.e), abs(grid.transform.a)
+        derived = derive(elevation, pixel_yx=pixel)
+        return np.stack([derived[band] for band in self.bands]).astype("float32")
+
+    def check(self, grid: GeoBox) -> None:
+        """See :meth:`cube.scenes.Source.check`; slopes need a grid in metres."""
+        if grid.crs is None or not grid.crs.projected:
+            raise SourceError("Slopes need a projected grid, in metres; warp onto one first.")
+        self.elevation.check(grid)
+
+    def describe(self) -> dict[str, Any]:
+        """See :meth:`cube.scenes.Source.describe`."""
+        return {"terrain": list(self.bands), "elevation": self.elevation.describe()}
+
+
+def derive(elevation: FloatArray, *, pixel_yx: tuple[float, float]) -> dict[str, FloatArray]:
+    """All terrain bands of the inner pixels of an elevation array.
+
+    Args:
+        elevation: Metres, shape (y + 2, x + 2), north up, NaN for nodata.
+        pixel_yx: Pixel height and width in metres.
+
+    Returns:
+        Band name to float64 of shape (y, x); see :data:`BANDS`. NaN wherever
+        one of the 3 x 3 pixels is; elevation itself only where its own is.
+    """
+    z = elevation.astype("float64")
+    height, width = pixel_yx
+    north, south = z[:-2], z[2:]
+    # Horn's weights 1, 2, 1 across the direction of the gradient.
+    uphill_east = (_smooth(z, 1)[:, 2:] - _smooth(z, 1)[:, :-2]) / (8 * width)
+    uphill_north = (_smooth(north, 0) - _smooth(south, 0)) / (8 * height)
+    steepness = np.hypot(uphill_east, uphill_north)
+    length = np.hypot(1.0, steepness)
+    centre = z[1:-1, 1:-1]
+    bend_x = (z[1:-1, :-2] + z[1:-1, 2:]) / 2 - centre
+    bend_y = (north[:, 1:-1] + south[:, 1:-1]) / 2 - centre
+    return {
+        "elevation": centre,
+        "slope": np.degrees(np.arctan(steepness)),
+        "northness": -uphill_north / length,
+        "eastness": -uphill_east / length,
+        "curvature": -200.0 * (bend_x / width**2 + bend_y / height**2),
+    }
+
+
+def _smooth(z: FloatArray, axis: int) -> FloatArray:
+    """Weights 1, 2, 1 along y (``axis=1``: for x gradients) or along x (``axis=0``)."""
+    if axis == 1:
+        return z[:-2] + 2 * z[1:-1] + z[2:]
+    return z[:, :-2] + 2 * z[:, 1:-1] + z[:, 2:]

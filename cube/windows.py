@@ -1,0 +1,119 @@
+"""Moving windows over a grid: arithmetic, not lists.
+
+The last window along each axis is moved inwards, so that every pixel is
+covered and every window is whole. Training and prediction cut the same ones.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cube.errors import SpecError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Windows:
+    """Square windows in row-major order, numbered from 0.
+
+    Attributes:
+        shape: Pixels of the grid along (y, x).
+        size: Side of a window in pixels; at most the shorter side of the grid.
+        stride: Step between windows in pixels, 1..size.
+    """
+
+    shape: tuple[int, int]
+    size: int
+    stride: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", (int(self.shape[0]), int(self.shape[1])))
+        if not 1 <= self.size <= min(self.shape):
+            raise SpecError(
+                f"A window must fit the grid of {self.shape[0]} x {self.shape[1]} pixels. "
+                f"Received size={self.size}; give at most {min(self.shape)}."
+            )
+        if not 1 <= self.stride <= self.size:
+            raise SpecError(
+                f"The stride must be from 1 to the size, {self.size}, or pixels would be "
+                f"skipped. Received stride={self.stride}."
+            )
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Number of windows along (y, x)."""
+        rows, cols = (math.ceil((n - self.size) / self.stride) + 1 for n in self.shape)
+        return rows, cols
+
+    def __len__(self) -> int:
+        return self.counts[0] * self.counts[1]
+
+    def starts(self, axis: int) -> npt.NDArray[np.int64]:
+        """First pixel of every window along an axis (0 = y), int64, ascending."""
+        places = np.arange(self.counts[axis], dtype="int64") * self.stride
+        return np.minimum(places, self.shape[axis] - self.size)
+
+    def origins(self, ids: npt.ArrayLike | None = None) -> npt.NDArray[np.int64]:
+        """First pixel (y, x) of windows, int64 (n, 2); of all of them by default."""
+        numbers = np.arange(len(self)) if ids is None else np.asarray(ids, dtype="int64")
+        row, col = np.divmod(numbers, self.counts[1])
+        return np.stack([self.starts(0)[row], self.starts(1)[col]], axis=-1)
+
+    def touching(self, rows: tuple[int, int], cols: tuple[int, int]) -> npt.NDArray[np.int64]:
+        """Numbers of the windows that share a pixel with a box, ascending, int64."""
+        y, x = (self._span(axis, span) for axis, span in enumerate((rows, cols)))
+        return (y[:, None] * self.counts[1] + x[None, :]).ravel()
+
+    def _span(self, axis: int, span: tuple[int, int]) -> npt.NDArray[np.int64]:
+        starts = self.starts(axis)
+        meets = (starts < span[1]) & (starts + self.size > span[0])
+        return np.flatnonzero(meets)
+
+
+def gap(
+    origins: npt.NDArray[np.int64], others: npt.NDArray[np.int64], size: int
+) -> npt.NDArray[np.int64]:
+    """Pixels between each window and the nearest of others, by the larger axis.
+
+    Args:
+        origins: (n, 2) first pixels.
+        others: (m, 2) first pixels of windows of the same size; m >= 1.
+        size: Side of the windows.
+
+    Returns:
+        int64 (n,): max over axes of the pixels between the two squares, at
+        least; negative where they overlap.
+    """
+    out = np.empty(len(origins), dtype="int64")
+    for start in range(0, len(origins), 1024):
+        part = origins[start : start + 1024, None, :]
+        apart = np.abs(part - others[None]).max(axis=-1) - size
+        out[start : start + 1024] = apart.min(axis=1)
+    return out
+
+
+def box_sums(
+    raster: npt.NDArray[np.bool_], origins: npt.NDArray[np.int64], size: int
+) -> npt.NDArray[np.int64]:
+    """Number of True pixels in each window, by a summed-area table; int64 (n,)."""
+    table = np.zeros((raster.shape[0] + 1, raster.shape[1] + 1), dtype="int64")
+    table[1:, 1:] = raster.cumsum(0, dtype="int64").cumsum(1)
+    y, x = origins[:, 0], origins[:, 1]
+    ends = table[y + size, x + size] - table[y, x + size] - table[y + size, x]
+    sums: npt.NDArray[np.int64] = ends + table[y, x]
+    return sums
+
+
+def footprint(
+    shape: tuple[int, int], origins: npt.NDArray[np.int64], size: int
+) -> npt.NDArray[np.bool_]:
+    """Pixels covered by any of the windows, bool (y, x)."""
+    steps = np.zeros((shape[0] + 1, shape[1] + 1), dtype="int64")
+    y, x = origins[:, 0], origins[:, 1]
+    for dy, dx, sign in ((0, 0, 1), (size, 0, -1), (0, size, -1), (size, size, 1)):
+        np.add.at(steps, (y + dy, x + dx), sign)
+    covered: npt.NDArray[np.bool_] = steps.cumsum(0).cumsum(1)[:-1, :-1] > 0
+    return covered

@@ -1,0 +1,354 @@
+"""Wall-to-wall prediction: read a region with its halo, predict, blend, write, tick."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cube import ledger, nodata, store, template
+from cube.errors import BundleError, SpecError
+from cube.provenance import check_inputs, record_inputs
+from cube.reading import read_region
+from cube.regions import Region, regions
+from cube.run import Plan, Report, report, run_tasks
+from cube.spec import CubeSpec, LayerSpec
+from cube.windows import Windows, box_sums
+from cube.writing import keys, write_physical
+from inference.blending import Blend
+from training.bundle import MODEL_FILE, ModelBundle, load_bundle
+from training.stream import read_channels_last
+from training.targets import pixel_km2
+
+if TYPE_CHECKING:
+    import keras
+    from distributed import Client
+
+BATCH = 64
+"""Windows in a batch. Every batch has this shape, the last filled up with zeros:
+the same window then gives the same bits wherever it stands."""
+
+_one_at_a_time = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionPlan:
+    """What :func:`predict` will do.
+
+    Attributes:
+        url: The cube.
+        spec: Its spec, with the layer.
+        layer: The layer to write.
+        time: Calendar index of the layer; None for a static one.
+        bundles: Models by the value of the fold layer; one model under 0 without.
+        fold_layer: Static layer that says which model predicts each pixel.
+        todo: Regions to write.
+        done: Regions that are ticked already.
+    """
+
+    url: str
+    spec: CubeSpec
+    layer: str
+    time: int | None
+    bundles: Mapping[int, ModelBundle]
+    fold_layer: str | None
+    todo: tuple[Region, ...]
+    done: tuple[Region, ...]
+
+    @property
+    def windows(self) -> Windows:
+        """Windows that the models look through."""
+        bundle = self.bundles[min(self.bundles)]
+        height, width = self.spec.grid.shape
+        return Windows(shape=(height, width), size=bundle.window, stride=bundle.stride)
+
+    @property
+    def summary(self) -> Plan:
+        """Sizes of the run."""
+        bundle = self.bundles[min(self.bundles)]
+        depth = sum(
+            self.spec.stack(s.stack).storage.itemsize * len(s.bands) for s in bundle.sample.inputs
+        )
+        side = self.spec.layout.region
+        halo = (side + 2 * bundle.window) ** 2
+        pixels = sum(r.shape[0] * r.shape[1] for r in self.todo)
+        return Plan(
+            verb=f"predict {self.layer}",
+            regions=len(self.todo),
+            skipped=len(self.done),
+            bytes_in=len(self.todo) * halo * depth,
+            bytes_out=pixels * self.spec.layer(self.layer).storage.itemsize,
+            # The region's inputs, one batch of float32 chips, and two float64 sums per model.
+            peak_bytes=halo * depth * 2
+            + BATCH * bundle.window**2 * bundle.sample.bands * 4
+            + side**2 * 8 * 2 * len(self.bundles),
+        )
+
+    def __str__(self) -> str:
+        return str(self.summary)
+
+    def _repr_html_(self) -> str:
+        return self.summary._repr_html_()
+
+
+def plan_predict(
+    url: str | os.PathLike[str],
+    layer: str,
+    bundles: ModelBundle | Mapping[int, ModelBundle] | list[ModelBundle],
+    *,
+    fold_layer: str | None = None,
+) -> PredictionPlan:
+    """Say what a prediction will take; adds the layer to the cube if it is not there.
+
+    Args:
+        url: The cube.
+        layer: Layer to write, in the units of the models' target.
+        bundles: One model, or models by fold (a list counts from 0).
+        fold_layer: Static layer with the fold of every pixel; needed with more
+            than one model. Each pixel is predicted by the model of its fold,
+            which never saw that place.
+
+    Raises:
+        BundleError: A model does not fit the cube, or they differ in what they need.
+    """
+    url = store.normalise(url)
+    models = _numbered(bundles)
+    spec = template.read_spec(url)
+    _check_models(spec, models, fold_layer)
+    first = models[min(models)]
+    target = spec.layer(first.sample.target.layer)
+    spec = template.add(url, _prediction_layer(layer, target))
+    time = None if target.static else first.sample.time_of(spec, target.name)
+    check_inputs(url, spec, layer, time, _describe(models, fold_layer))
+    todo, done = ledger.pending(url, spec, layer, regions(spec, layer, time=time))
+    return PredictionPlan(
+        url=url, spec=spec, layer=layer, time=time, bundles=models, fold_layer=fold_layer,
+        todo=tuple(todo), done=tuple(done),
+    )
+
+
+def predict(
+    url: str | os.PathLike[str],
+    layer: str,
+    bundles: ModelBundle | Mapping[int, ModelBundle] | list[ModelBundle],
+    *,
+    fold_layer: str | None = None,
+    client: Client | None = None,
+) -> Report:
+    """Predict every pixel and write the result as a layer of the cube.
+
+    Run it again to do only what is missing. The result is the same to the bit
+    for any region size, order and number of workers.
+
+    Args:
+        url: The cube.
+        layer: See :func:`plan_predict`.
+        bundles: See :func:`plan_predict`.
+        fold_layer: See :func:`plan_predict`.
+        client: A Dask client; its workers must see the bundles' folders. None
+            runs here, one region at a time: the framework has threads of its own.
+
+    Returns:
+        What was done and what was skipped.
+
+    Raises:
+        IncompleteError: A region failed; the others are written.
+    """
+    plan = plan_predict(url, layer, bundles, fold_layer=fold_layer)
+    record_inputs(
+        plan.url, plan.spec, layer, plan.time, _describe(plan.bundles, plan.fold_layer)
+    )
+    store.sweep_partial(
+        plan.url, (k for r in plan.todo for k in keys(plan.url, plan.spec, layer, r))
+    )
+    work = partial(
+        _predict_region, url=plan.url, spec=plan.spec, layer=layer,
+        bundles=dict(plan.bundles), fold_layer=fold_layer, windows=plan.windows,
+    )
+    verb = f"predict {layer}"
+    results = run_tasks(work, plan.todo, verb=verb, url=plan.url, client=client, workers=1)
+    return report(verb, results, done_before=plan.done)
+
+
+def _numbered(
+    bundles: ModelBundle | Mapping[int, ModelBundle] | list[ModelBundle],
+) -> dict[int, ModelBundle]:
+    if isinstance(bundles, ModelBundle):
+        return {0: bundles}
+    models = dict(bundles) if isinstance(bundles, Mapping) else dict(enumerate(bundles))
+    if not models:
+        raise BundleError("At least one model is needed to predict.")
+    return models
+
+
+def _check_models(
+    spec: CubeSpec, models: Mapping[int, ModelBundle], fold_layer: str | None
+) -> None:
+    if len(models) > 1 and fold_layer is None:
+        raise BundleError(
+            f"With {len(models)} models, fold_layer= must say which predicts which pixel."
+        )
+    if fold_layer is not None and not spec.layer(fold_layer).static:
+        raise SpecError(f"The fold layer {fold_layer!r} must be static.")
+    needs = {(m.sample, m.window, m.stride) for m in models.values()}
+    if len(needs) > 1:
+        raise BundleError("Models that predict one layer must share inputs, target and windows.")
+    for model in models.values():
+        model.check(spec)
+
+
+def _prediction_layer(name: str, target: LayerSpec) -> LayerSpec:
+    return LayerSpec(
+        name=name,
+        dtype="float32",
+        nodata=float("nan"),
+        static=target.static,
+        units=target.units,
+        long_name=f"predicted {target.long_name or target.name}",
+    )
+
+
+def _describe(models: Mapping[int, ModelBundle], fold_layer: str | None) -> dict[str, Any]:
+    return {
+        "models": {str(k): m.weights_digest for k, m in sorted(models.items())},
+        "splits": sorted({m.split_digest for m in models.values()}),
+        "seeds": {str(k): m.seed for k, m in sorted(models.items())},
+        "fold_layer": fold_layer,
+        "batch": BATCH,
+    }
+
+
+def _predict_region(
+    region: Region,
+    *,
+    url: str,
+    spec: CubeSpec,
+    layer: str,
+    bundles: dict[int, ModelBundle],
+    fold_layer: str | None,
+    windows: Windows,
+) -> None:
+    """Predict and write one region."""
+    fold = np.zeros(region.shape, "int64")
+    if fold_layer is not None:
+        place = Region(time=None, rows=region.rows, cols=region.cols)
+        fold = read_region(url, fold_layer, place, spec=spec).astype("int64")
+        _check_folds(fold, bundles, region)
+    out = np.full(region.shape, np.nan)
+    for number in np.unique(fold):
+        wanted = fold == number
+        out[wanted] = predict_pixels(url, spec, bundles[int(number)], windows, region, wanted)[wanted]
+    target = bundles[min(bundles)].sample.target
+    area_km2 = pixel_km2(spec.grid) if target.per == "km2" else 1.0
+    values = target.inverse(out, pixel_km2=area_km2)
+    write_physical(url, layer, region, values.astype("float32"), spec=spec)
+
+
+def _check_folds(
+    fold: npt.NDArray[np.int64], bundles: Mapping[int, ModelBundle], region: Region
+) -> None:
+    unknown = sorted(set(np.unique(fold).tolist()) - set(bundles))
+    if unknown:
+        raise BundleError(
+            f"The fold layer holds {unknown} at {region}; there are models for {sorted(bundles)}."
+        )
+
+
+def predict_pixels(
+    url: str,
+    spec: CubeSpec,
+    bundle: ModelBundle,
+    windows: Windows,
+    region: Region,
+    wanted: npt.NDArray[np.bool_],
+) -> npt.NDArray[np.float64]:
+    """Blended output of one model over a region, in the units it learned.
+
+    Args:
+        url: The cube.
+        spec: Its spec.
+        bundle: The model.
+        windows: What it looks through.
+        region: Where.
+        wanted: Pixels that matter, bool (y, x); windows without one are left out.
+
+    Returns:
+        float64 (y, x); NaN where an input is nodata, or nothing was wanted.
+    """
+    ids = _needed(windows, region, wanted)
+    if not len(ids):
+        return np.full(region.shape, np.nan)
+    origins = windows.origins(ids)
+    low = np.minimum(origins.min(axis=0), (region.rows[0], region.cols[0]))
+    high = np.maximum(origins.max(axis=0) + windows.size, (region.rows[1], region.cols[1]))
+    rows, cols = (int(low[0]), int(high[0])), (int(low[1]), int(high[1]))
+    stacks = {
+        s.stack: read_channels_last(url, spec, bundle.sample, s.stack, rows=rows, cols=cols)
+        for s in bundle.sample.inputs
+    }
+    valid = np.ones((rows[1] - rows[0], cols[1] - cols[0]), dtype=bool)
+    for name, values in stacks.items():
+        valid &= nodata.valid(values, spec.stack(name)).all(axis=-1)
+    seen = origins[box_sums(valid, origins - low, windows.size) > 0]
+    blend = Blend(region, windows.size)
+    for origin, output in _outputs(bundle, stacks, seen - low):
+        blend.add((origin[0] + rows[0], origin[1] + cols[0]), output)
+    here = tuple(
+        slice(first - start, last - start)
+        for (first, last), start in zip((region.rows, region.cols), low, strict=True)
+    )
+    return np.where(valid[here], blend.result(), np.nan)
+
+
+def _needed(
+    windows: Windows, region: Region, wanted: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.int64]:
+    """Windows that hold a wanted pixel of the region, ascending."""
+    ids = windows.touching(region.rows, region.cols)
+    # Seen from the region, a window may begin before it and end behind it.
+    padded = np.pad(wanted, windows.size)
+    origins = windows.origins(ids) - (region.rows[0], region.cols[0]) + windows.size
+    return ids[box_sums(padded, origins, windows.size) > 0]
+
+
+def _outputs(
+    bundle: ModelBundle, stacks: Mapping[str, npt.NDArray[Any]], origins: npt.NDArray[np.int64]
+) -> Iterator[tuple[tuple[int, int], npt.NDArray[np.floating[Any]]]]:
+    """Origin and network output (size, size) of windows, in order, in batches of one shape."""
+    size = bundle.window
+    for at in range(0, len(origins), BATCH):
+        part = origins[at : at + BATCH]
+        inputs = {name: _chips(values, part, size) for name, values in stacks.items()}
+        with _one_at_a_time:
+            outputs = np.asarray(_network(bundle).predict_on_batch(inputs))
+        for (y, x), output in zip(part, outputs, strict=False):
+            yield (int(y), int(x)), output[..., 0]
+
+
+def _chips(
+    values: npt.NDArray[Any], origins: npt.NDArray[np.int64], size: int
+) -> npt.NDArray[Any]:
+    """Windows of a channels-last array as one batch, filled up with zeros."""
+    out = np.zeros((BATCH, size, size, values.shape[-1]), values.dtype)
+    for chip, (y, x) in zip(out, origins, strict=False):
+        chip[:] = values[y : y + size, x : x + size]
+    return out
+
+
+def _network(bundle: ModelBundle) -> keras.Model:
+    """The network of a bundle, loaded once per process."""
+    status = (bundle.path / MODEL_FILE).stat()
+    return _loaded(bundle.path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=32)
+def _loaded(path: Path, modified_ns: int, size: int) -> keras.Model:
+    del modified_ns, size  # they tell a model trained anew under the same path
+    return load_bundle(path).model()
