@@ -4,8 +4,8 @@ import cube
 
 if getattr(cube, "__distribution__", None) != "quadrat":
     raise ImportError(
-        f"quadrat needs its own package 'cube', but Python finds {cube.__file__!r} under that name. "
-        f"Rename what shadows it, or work in another folder."
+        f"quadrat needs its own package 'cube', but Python finds {cube.__file__!r} under that "
+        f"name. Rename what shadows it, or work in another folder."
     )
 
 from catalogs.geotiff import geotiff, grid_of

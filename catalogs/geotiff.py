@@ -5,21 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyproj
 import rasterio
 from odc.geo.geobox import GeoBox
 from rasterio.errors import CRSError, RasterioError
-from rasterio.io import DatasetReader
 
 from cube.errors import SourceError
 from cube.polygons import datum_is_known
 from cube.scenes import Scene, SceneBand
 
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
 
-def geotiff(
+
+def geotiff(  # noqa: PLR0913  (each says what a file may leave out)
     path: str | os.PathLike[str],
     *,
     bands: Sequence[str],
@@ -118,9 +120,7 @@ def _known_crs(source: DatasetReader, crs: str | None) -> str:
     return f"EPSG:{found.to_epsg()}" if found.to_epsg() else str(found.to_wkt())
 
 
-def _known_nodata(
-    source: DatasetReader, nodata: float | Literal["none"] | None
-) -> float | None:
+def _known_nodata(source: DatasetReader, nodata: float | Literal["none"] | None) -> float | None:
     if nodata == "none":
         return None
     value = source.nodata if nodata is None else float(nodata)
@@ -158,6 +158,8 @@ def _check_complete(source: DatasetReader) -> None:
 
 def _block_end(source: DatasetReader, row: int, col: int, band: int) -> int:
     """Offset behind the last byte of a block; 0 for a sparse block, which has none."""
-    where = (source.get_tag_item(f"BLOCK_{what}_{col}_{row}", "TIFF", bidx=band) for what in
-             ("OFFSET", "SIZE"))
+    where = (
+        source.get_tag_item(f"BLOCK_{what}_{col}_{row}", "TIFF", bidx=band)
+        for what in ("OFFSET", "SIZE")
+    )
     return sum(int(value or 0) for value in where)

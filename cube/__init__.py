@@ -11,7 +11,7 @@ See ``docs/architecture.md`` for the whole.
 from cube import coverage, windows
 from cube.collecting import collect, collect_array
 from cube.coverage import Coverage
-from cube.dataset import open_cube as open  # noqa: A004
+from cube.dataset import open_cube as open
 from cube.errors import CubeError
 from cube.ingest import ingest, plan_ingest
 from cube.labels import spread

@@ -12,11 +12,11 @@ import pandas as pd
 from cube import nodata
 from cube.coverage import Coverage
 from cube.errors import CubeError
+from cube.reading import read_region
 from cube.regions import Region
 from cube.run import run_tasks
 from cube.spec import CubeSpec, StackSpec
 from cube.template import read_spec
-from cube.reading import read_region
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -103,9 +103,7 @@ def _tile_sums(
     return coverage.shares(tile.rows, tile.cols).collect(moments)
 
 
-def _table(
-    coverage: Coverage, sums: FloatArray, bands: tuple[str, ...] | None
-) -> pd.DataFrame:
+def _table(coverage: Coverage, sums: FloatArray, bands: tuple[str, ...] | None) -> pd.DataFrame:
     weight, total, squares = np.split(sums, 3)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = total / weight

@@ -24,7 +24,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import shapely
-from odc.geo.geobox import GeoBox
 
 from cube import store
 from cube.errors import CubeError, PolygonError, StoreError
@@ -37,6 +36,7 @@ from cube.template import read_spec
 
 if TYPE_CHECKING:
     from distributed import Client
+    from odc.geo.geobox import GeoBox
 
 TILE = 512
 """Side of the tiles that shares are computed and summed in, in pixels."""
@@ -82,9 +82,9 @@ class Shares:
         into = np.searchsorted(members, np.concatenate([self.label.ravel()[whole], self.polygon]))
         weight = np.concatenate([np.ones(len(whole)), self.share])
         place = np.concatenate([whole, self.pixel])
-        flat = values.reshape(len(values), -1)
+        flat = values.reshape(len(values), -1).astype("float64", copy=False)
         sums = [np.bincount(into, band[place] * weight, len(members)) for band in flat]
-        return members, np.array(sums).reshape(len(values), len(members))
+        return members, np.array(sums, "float64").reshape(len(values), len(members))
 
     def spread(self, per_pixel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Add polygons up in pixels: the transpose of :meth:`collect`.
@@ -103,7 +103,7 @@ class Shares:
     def covered(self) -> npt.NDArray[np.float64]:
         """Share of each pixel inside any polygon, float64 (y, x); above 1 where they overlap."""
         added = np.bincount(self.pixel, self.share, self.label.size)
-        return (self.label >= 0) + added.reshape(self.label.shape)
+        return (self.label >= 0).astype("float64") + added.reshape(self.label.shape)
 
     def owner(self) -> npt.NDArray[np.int32]:
         """Index of the polygon with the largest share of each pixel, -1 outside; int32 (y, x).
@@ -168,9 +168,7 @@ class Coverage:
 
     def shares(self, rows: tuple[int, int], cols: tuple[int, int]) -> Shares:
         """Entries of any pixel box of the grid."""
-        label = store.read(
-            self.url, f"coverage/{self.name}/label", (slice(*rows), slice(*cols))
-        )
+        label = store.read(self.url, f"coverage/{self.name}/label", (slice(*rows), slice(*cols)))
         row, col, polygon, share = (self._read(p) for p in ("row", "col", "polygon", "share"))
         first, last = np.searchsorted(row, rows)
         near = slice(int(first), int(last))
@@ -261,8 +259,9 @@ def load(url: str | os.PathLike[str], name: str) -> Coverage:
     arrays = store.array_attributes(url)
     attrs = arrays.get(f"coverage/{name}/label")
     if attrs is None:
-        there = sorted(p.split("/")[1] for p in arrays if p.startswith("coverage/") and
-                       p.endswith("/label"))
+        there = sorted(
+            p.split("/")[1] for p in arrays if p.startswith("coverage/") and p.endswith("/label")
+        )
         raise StoreError(
             f"The cube has no coverage {name!r}. It has: {', '.join(there) or 'none'}."
         )
@@ -320,7 +319,7 @@ def _compute(
 def _unless_error(result: Any) -> Shares:
     if isinstance(result, CubeError):
         raise result
-    return result  # type: ignore[no-any-return]
+    return result
 
 
 def tile_shares(task: _TileTask, *, grid: GeoBox) -> Shares:
@@ -331,11 +330,15 @@ def tile_shares(task: _TileTask, *, grid: GeoBox) -> Shares:
     box = grid[task.region.slices].boundingbox
     raster = exactextract.raster.NumPyRasterSource(
         np.zeros((height, width), "uint8"),
-        xmin=box.left, ymin=box.bottom, xmax=box.right, ymax=box.top,
+        xmin=box.left,
+        ymin=box.bottom,
+        xmax=box.right,
+        ymax=box.top,
         srs_wkt=grid.crs.to_wkt() if grid.crs else None,
     )
     frame = gpd.GeoDataFrame(
-        {"member": task.members}, geometry=list(shapely.from_wkb(task.wkb)),
+        {"member": task.members},
+        geometry=list(shapely.from_wkb(task.wkb)),
         crs=grid.crs.proj if grid.crs else None,
     )
     found = exactextract.exact_extract(
@@ -386,7 +389,10 @@ def _store(
         members, sums = shares.collect(np.ones((1, *region.shape)))
         pixels[members] += sums[0]
     arrays: dict[str, npt.NDArray[Any]] = {
-        "label": label, "pixels": pixels, **_areas(polygons, spec.grid), **entries,
+        "label": label,
+        "pixels": pixels,
+        **_areas(polygons, spec.grid),
+        **entries,
     }
     attrs = {"polygons": len(polygons), "polygons_digest": digest}
     with store.metadata_lock(url), store.explained(url):
@@ -399,9 +405,7 @@ def _store(
     _part.cache_clear()
 
 
-def _array_plan(
-    name: str, part: str, values: npt.NDArray[Any], attrs: dict[str, Any]
-) -> ArrayPlan:
+def _array_plan(name: str, part: str, values: npt.NDArray[Any], attrs: dict[str, Any]) -> ArrayPlan:
     raster = part == "label"
     return ArrayPlan(
         path=f"coverage/{name}/{part}",
@@ -421,15 +425,17 @@ _PER_POLYGON = ("area", "covered_share", "pixels")
 def _listed(parts: list[tuple[Region, Shares]]) -> dict[str, npt.NDArray[Any]]:
     """Entries of all tiles as lists, sorted by row, then column, then polygon."""
     table = pd.concat(
-        pd.DataFrame({
-            "row": (region.rows[0] + shares.pixel // region.shape[1]).astype("int32"),
-            "col": (region.cols[0] + shares.pixel % region.shape[1]).astype("int32"),
-            "polygon": shares.polygon,
-            "share": shares.share,
-        })
+        pd.DataFrame(
+            {
+                "row": (region.rows[0] + shares.pixel // region.shape[1]).astype("int32"),
+                "col": (region.cols[0] + shares.pixel % region.shape[1]).astype("int32"),
+                "polygon": shares.polygon,
+                "share": shares.share,
+            }
+        )
         for region, shares in parts
     ).sort_values(["row", "col", "polygon"], kind="stable")
-    return {column: table[column].to_numpy() for column in table}
+    return {column: table[column].to_numpy() for column in ("row", "col", "polygon", "share")}
 
 
 def _areas(polygons: gpd.GeoDataFrame, grid: GeoBox) -> dict[str, npt.NDArray[np.float64]]:

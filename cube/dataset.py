@@ -15,7 +15,10 @@ from cube.template import read_spec
 
 
 def open_cube(
-    url: str | os.PathLike[str], *, stored: bool = False, chunks: Mapping[str, int] | str | None = "auto"
+    url: str | os.PathLike[str],
+    *,
+    stored: bool = False,
+    chunks: Mapping[str, int] | str | None = "auto",
 ) -> xr.Dataset:
     """Open a cube as a lazy Dataset with its CRS.
 
@@ -50,7 +53,9 @@ def open_cube(
     )
     if chunks is not None:
         wanted = _region_chunks(spec) if isinstance(chunks, str) else chunks
-        dataset = dataset.assign({v.name: _chunked(dataset[v.name], wanted) for v in spec.variables})
+        dataset = dataset.assign(
+            {v.name: _chunked(dataset[v.name], wanted) for v in spec.variables}
+        )
     if stored:
         return dataset
     return dataset.assign({v.name: _decoded(dataset[v.name], v) for v in spec.variables})

@@ -125,7 +125,9 @@ def ingest(
     plan = plan_ingest(url, name, sources)
     for time, source in plan.sources:
         record_inputs(plan.url, plan.spec, name, time, source.describe())
-    store.sweep_partial(plan.url, (k for r in plan.todo for k in keys(plan.url, plan.spec, name, r)))
+    store.sweep_partial(
+        plan.url, (k for r in plan.todo for k in keys(plan.url, plan.spec, name, r))
+    )
     fill = partial(_fill_region, url=plan.url, spec=plan.spec, name=name)
     by_time = dict(plan.sources)
     tasks = [IngestTask(region=region, source=by_time[region.time]) for region in plan.todo]
@@ -154,9 +156,7 @@ def _fill_region(task: IngestTask, *, url: str, spec: CubeSpec, name: str) -> No
     write_physical(url, name, task.region, values, spec=spec)
 
 
-def _placed(
-    spec: CubeSpec, name: str, sources: Sources
-) -> tuple[tuple[int | None, Source], ...]:
+def _placed(spec: CubeSpec, name: str, sources: Sources) -> tuple[tuple[int | None, Source], ...]:
     static = spec.variable(name).static
     if isinstance(sources, Mapping):
         if static:

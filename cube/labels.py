@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -65,9 +64,7 @@ def spread(
     store.sweep_partial(url, (k for r in todo for k in keys(url, spec, layer, r)))
     fill = partial(_fill, coverage=coverage, spec=spec, layer=layer, amounts=amounts, how=how)
     verb = f"label {layer}"
-    return report(
-        verb, run_tasks(fill, todo, verb=verb, url=url, client=client), done_before=done
-    )
+    return report(verb, run_tasks(fill, todo, verb=verb, url=url, client=client), done_before=done)
 
 
 def _checked(coverage: Coverage, values: npt.ArrayLike) -> npt.NDArray[np.float64]:

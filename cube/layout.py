@@ -37,11 +37,12 @@ class LayoutSpec:
                 raise SpecError(f"{name} must be a positive whole number. Received {side!r}.")
         if self.shard is not None:
             _check_multiple("shard", self.shard, of="chunk", unit=self.chunk)
-        _check_multiple("region", self.region, of="shard" if self.shard else "chunk", unit=self.unit)
+        _check_multiple(
+            "region", self.region, of="shard" if self.shard else "chunk", unit=self.unit
+        )
         if not _CODEC.fullmatch(self.codec):
             raise SpecError(
-                f"codec must be like 'blosc-zstd-3-bitshuffle', or 'none'. "
-                f"Received {self.codec!r}."
+                f"codec must be like 'blosc-zstd-3-bitshuffle', or 'none'. Received {self.codec!r}."
             )
 
     @property

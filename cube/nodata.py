@@ -27,7 +27,9 @@ def valid(stored: npt.NDArray[Any], variable: VariableSpec) -> npt.NDArray[np.bo
 def decoded_dtype(variable: VariableSpec) -> np.dtype[Any]:
     """float64 for what float32 cannot hold exactly (float64, 32- and 64-bit integers)."""
     storage = variable.storage
-    return np.dtype("float64" if storage.itemsize > (4 if storage.kind == "f" else 2) else "float32")
+    return np.dtype(
+        "float64" if storage.itemsize > (4 if storage.kind == "f" else 2) else "float32"
+    )
 
 
 def decode(stored: npt.NDArray[Any], variable: VariableSpec) -> FloatArray:
@@ -95,9 +97,7 @@ def _encode_float(physical: FloatArray, variable: VariableSpec) -> npt.NDArray[A
     return stored
 
 
-def _check_range(
-    steps: FloatArray, missing: npt.NDArray[np.bool_], variable: VariableSpec
-) -> None:
+def _check_range(steps: FloatArray, missing: npt.NDArray[np.bool_], variable: VariableSpec) -> None:
     if steps.size == 0:
         return
     info = np.iinfo(variable.storage)

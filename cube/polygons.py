@@ -6,6 +6,7 @@ import hashlib
 import math
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import geopandas as gpd
 import numpy as np
@@ -15,10 +16,12 @@ import pyogrio
 import pyogrio.errors
 import pyproj
 import shapely
-from odc.geo.geobox import GeoBox
 
 from cube.errors import PolygonError
 from cube.spec import crs_text
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
 
 
 def read_polygons(
@@ -64,7 +67,12 @@ def _read(path: str | os.PathLike[str]) -> gpd.GeoDataFrame:
             frame = gpd.read_parquet(name)
         else:
             frame = gpd.read_file(name)
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError, OSError) as e:
+    except (
+        pyogrio.errors.DataSourceError,
+        pyogrio.errors.DataLayerError,
+        ValueError,
+        OSError,
+    ) as e:
         raise PolygonError(f"{name!r} cannot be read as polygons: {e}") from e
     if not isinstance(frame, gpd.GeoDataFrame):
         raise PolygonError(f"{name!r} is a table without geometries; polygons were expected.")

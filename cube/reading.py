@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from cube import store
 from cube.regions import Region
 from cube.spec import CubeSpec, StackSpec
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 def array_index(spec: CubeSpec, name: str, region: Region) -> tuple[Any, ...]:

@@ -87,9 +87,7 @@ def check_region(spec: CubeSpec, name: str, region: Region) -> None:
             nearest legal one.
     """
     _checked_time(spec, name, region.time)
-    for axis, span, length in zip(
-        "yx", (region.rows, region.cols), spec.grid.shape, strict=True
-    ):
+    for axis, span, length in zip("yx", (region.rows, region.cols), spec.grid.shape, strict=True):
         check_aligned(span, step=spec.layout.region, length=int(length), axis=axis)
 
 

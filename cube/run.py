@@ -264,7 +264,7 @@ class _Cluster(_Pool[Task]):
         return self.client.submit(self.function, task, pure=False)
 
     def next_done(self, futures: list[Any]) -> list[Any]:
-        from distributed import wait as wait_for  # noqa: PLC0415
+        from distributed import wait as wait_for
 
         return list(wait_for(futures, return_when="FIRST_COMPLETED").done)
 

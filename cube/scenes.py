@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 from pathlib import PurePath
-from typing import Any, Protocol, runtime_checkable
-
-import numpy as np
-import numpy.typing as npt
-from odc.geo.geobox import GeoBox
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from cube.errors import SpecError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from odc.geo.geobox import GeoBox
 
 RESAMPLING = ("nearest", "bilinear", "cubic", "average", "mode")
 """How pixels of another grid become pixels of the cube, in GDAL's terms."""
@@ -117,19 +118,21 @@ class Scene:
         self, grid: GeoBox, rows: tuple[int, int], cols: tuple[int, int]
     ) -> npt.NDArray[np.floating[Any]]:
         """See :meth:`Source.read`."""
-        from cube.warp import read_scene  # noqa: PLC0415  (warp loads GDAL)
+        from cube.warp import read_scene
 
         return read_scene(self, grid, rows, cols)
 
     def check(self, grid: GeoBox) -> None:
         """See :meth:`Source.check`."""
-        from cube.warp import check_overlap  # noqa: PLC0415  (warp loads GDAL)
+        from cube.warp import check_overlap
 
         check_overlap(self, grid)
 
     def describe(self) -> dict[str, Any]:
         """See :meth:`Source.describe`; files by their name alone."""
         data = asdict(self)
-        data["layers"] = [{**layer, "href": PurePath(layer["href"]).name} for layer in data["layers"]]
+        data["layers"] = [
+            {**layer, "href": PurePath(layer["href"]).name} for layer in data["layers"]
+        ]
         data["nodata"] = None if self.nodata is None else repr(float(self.nodata))
         return data

@@ -8,11 +8,12 @@ grid class.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import date
 from typing import Any, Self
 
@@ -92,7 +93,7 @@ class VariableSpec:
 
     name: str
     dtype: str
-    nodata: float
+    nodata: float = math.nan
     scale: float = 1.0
     offset: float = 0.0
     static: bool = False
@@ -132,6 +133,11 @@ class VariableSpec:
                 raise SpecError(f"{self.name!r}: nodata of floats is NaN. Received {self.nodata}.")
             return
         info = np.iinfo(self.dtype)
+        if math.isnan(self.nodata):
+            raise SpecError(
+                f"{self.name!r}: integers need a nodata value of their own; give nodata=, one of "
+                f"{info.min}..{info.max} that no observation has."
+            )
         if not (float(self.nodata).is_integer() and info.min <= self.nodata <= info.max):
             raise SpecError(
                 f"{self.name!r}: nodata must be storable as {self.dtype} "
@@ -190,7 +196,7 @@ class StackSpec(VariableSpec):
         bands: Band names in stored order; selection is by name, never by place.
     """
 
-    bands: tuple[str, ...]
+    bands: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         VariableSpec.__post_init__(self)
@@ -276,7 +282,7 @@ class CubeSpec:
     calendar: tuple[Period, ...]
     stacks: tuple[StackSpec, ...] = ()
     layers: tuple[LayerSpec, ...] = ()
-    layout: LayoutSpec = LayoutSpec()
+    layout: LayoutSpec = field(default_factory=LayoutSpec)
     title: str = ""
 
     def __post_init__(self) -> None:
@@ -374,7 +380,7 @@ class CubeSpec:
                 f"The cube has format {data['format_version']}; this version reads up to "
                 f"{FORMAT_VERSION}. Install a newer quadrat."
             )
-        known = {field.name for field in fields(cls)}
+        known = {known.name for known in fields(cls)}
         unknown = set(data) - known - {"format_version"}
         if unknown or not {"grid", "calendar"} <= set(data):
             raise SpecError(
@@ -420,7 +426,7 @@ def check_grid(grid: GeoBox) -> None:
 def _check_calendar(calendar: tuple[Period, ...]) -> None:
     if not calendar:
         raise SpecError("A cube needs at least one period in its calendar.")
-    for earlier, later in zip(calendar, calendar[1:], strict=False):
+    for earlier, later in itertools.pairwise(calendar):
         if later.start < earlier.end:
             raise SpecError(
                 f"Periods must follow one another without overlap. "
@@ -465,9 +471,9 @@ def differences(stored: CubeSpec, wanted: CubeSpec) -> list[str]:
     """Fields in which two specs differ, each as ``"field: stored ... wanted ..."``."""
     old, new = stored.to_dict(), wanted.to_dict()
     return [
-        f"{field}: the cube has {_short(old[field])}, the spec says {_short(new[field])}"
-        for field in old
-        if old[field] != new[field]
+        f"{key}: the cube has {_short(old[key])}, the spec says {_short(new[key])}"
+        for key in old
+        if old[key] != new[key]
     ]
 
 

@@ -22,9 +22,11 @@ import numcodecs.blosc
 import numpy as np
 import numpy.typing as npt
 import zarr
+import zarr.abc.store
 import zarr.errors
 import zarr.storage
 from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.core.metadata import ArrayV3Metadata
 
 from cube.errors import StoreError
 
@@ -135,7 +137,9 @@ def is_vacant(url: str) -> bool:
         return False
     path = Path(url)
     if not path.is_dir():
-        raise StoreError(f"A file lies at {url!r}, where a cube's folder is wanted; choose another.")
+        raise StoreError(
+            f"A file lies at {url!r}, where a cube's folder is wanted; choose another."
+        )
     return all(entry.suffix == ".partial" for entry in path.iterdir())
 
 
@@ -161,7 +165,7 @@ def array_attributes(url: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
     return {
         path: dict(node.attributes)
         for path, node in consolidated.flattened_metadata.items()
-        if node.node_type == "array"
+        if isinstance(node, ArrayV3Metadata)
     }
 
 
@@ -202,7 +206,7 @@ def consolidate(url: str | os.PathLike[str]) -> None:
     _cached_array.cache_clear()
 
 
-def array(group: zarr.Group, path: str) -> zarr.Array:
+def array(group: zarr.Group, path: str) -> zarr.Array[Any]:
     """An array of the group.
 
     Raises:
@@ -218,7 +222,7 @@ def array(group: zarr.Group, path: str) -> zarr.Array:
 
 
 @lru_cache(maxsize=256)
-def _cached_array(url: str, path: str, writable: bool) -> zarr.Array:
+def _cached_array(url: str, path: str, writable: bool) -> zarr.Array[Any]:
     return array(open_group(url, writable=writable), path)
 
 

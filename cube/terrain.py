@@ -8,14 +8,16 @@ Surf. Process. Landforms 12, doi 10.1002/esp.3290120107.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from odc.geo.geobox import GeoBox
 
 from cube.errors import SourceError
 from cube.scenes import Source
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
 
 FloatArray = npt.NDArray[np.floating[Any]]
 

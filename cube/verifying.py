@@ -8,10 +8,10 @@ from typing import Literal
 
 from cube import ledger, store
 from cube.errors import StoreError
+from cube.reading import read_region
 from cube.regions import Region, ledger_index, regions
 from cube.spec import CubeSpec
 from cube.template import read_spec
-from cube.reading import read_region
 
 State = Literal["whole", "never written", "damaged"]
 
@@ -104,9 +104,7 @@ def _findings(url: str, spec: CubeSpec, name: str) -> list[Finding]:
     return found
 
 
-def _state(
-    url: str, spec: CubeSpec, name: str, region: Region, expected: int
-) -> tuple[State, str]:
+def _state(url: str, spec: CubeSpec, name: str, region: Region, expected: int) -> tuple[State, str]:
     if expected == 0:
         return "never written", ""
     try:

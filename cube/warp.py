@@ -13,22 +13,24 @@ otherwise estimate per window (https://gdal.org/en/stable/api/gdalwarp_cpp.html)
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import rasterio
 from affine import Affine
-from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
-from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform, transform_bounds
 from rasterio.windows import Window
 
 from cube.errors import SourceError
 from cube.scenes import Scene
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+    from rasterio.io import DatasetReader
 
 _PAD = 256
 """Pixels around the grid that a halo may reach into; a constant, so that the
@@ -47,14 +49,18 @@ def read_scene(
         SourceError: A file is missing, damaged or lacks a band; or the box
             reaches further outside the grid than a halo may.
     """
-    if min(rows[0], cols[0]) < -_PAD or rows[1] > grid.shape[0] + _PAD or (
-        cols[1] > grid.shape[1] + _PAD
+    if (
+        min(rows[0], cols[0]) < -_PAD
+        or rows[1] > grid.shape[0] + _PAD
+        or (cols[1] > grid.shape[1] + _PAD)
     ):
         raise SourceError(f"A halo may reach {_PAD} pixels outside the grid, not more.")
     out: npt.NDArray[np.floating[Any]] | None = None
     for href in dict.fromkeys(layer.href for layer in scene.layers):
         places = [i for i, layer in enumerate(scene.layers) if layer.href == href]
-        values = _read_file(scene, href, [scene.layers[i].index for i in places], grid, (rows, cols))
+        values = _read_file(
+            scene, href, [scene.layers[i].index for i in places], grid, (rows, cols)
+        )
         if out is None:
             out = np.empty((len(scene.layers), *values.shape[1:]), values.dtype)
         out[places] = values
@@ -63,9 +69,7 @@ def read_scene(
     return _physical(out, scene)
 
 
-def _physical(
-    values: npt.NDArray[np.floating[Any]], scene: Scene
-) -> npt.NDArray[np.floating[Any]]:
+def _physical(values: npt.NDArray[np.floating[Any]], scene: Scene) -> npt.NDArray[np.floating[Any]]:
     if (scene.scale, scene.offset) == (1.0, 0.0):
         return values
     scaled = values.astype("float64") * scene.scale + scene.offset
@@ -104,7 +108,7 @@ def _warp(
         source,
         src_crs=scene.crs,
         crs=grid.crs.to_wkt() if grid.crs else None,
-        transform=grid.transform * Affine.translation(-_PAD, -_PAD),
+        transform=grid.transform @ Affine.translation(-_PAD, -_PAD),
         width=grid.shape[1] + 2 * _PAD,
         height=grid.shape[0] + 2 * _PAD,
         src_nodata=scene.nodata,
@@ -132,11 +136,14 @@ def _filter_scale(source: DatasetReader, crs: str, grid: GeoBox) -> tuple[float,
     Below 1 the filter widens, so that coarsening averages instead of aliasing.
     Taken once, at the centre of the scene, so that every window uses the same.
     """
-    centre = np.array([source.width / 2, source.height / 2])
-    corners = [centre, centre + (1, 0), centre + (0, 1)]
-    xs, ys = zip(*(source.transform * tuple(corner) for corner in corners), strict=True)
-    there = transform(crs, grid.crs.to_wkt() if grid.crs else None, xs, ys)
-    cols, rows = ~grid.transform * (np.array(there[0]), np.array(there[1]))
+    t, there = source.transform, ~grid.transform
+    cols = source.width / 2 + np.array([0.0, 1.0, 0.0])
+    rows = source.height / 2 + np.array([0.0, 0.0, 1.0])
+    xs, ys = t.a * cols + t.b * rows + t.c, t.d * cols + t.e * rows + t.f
+    placed = transform(crs, grid.crs.to_wkt() if grid.crs else None, xs, ys)
+    xs, ys = (np.asarray(part, "float64") for part in placed[:2])
+    cols = there.a * xs + there.b * ys + there.c
+    rows = there.d * xs + there.e * ys + there.f
     steps = np.hypot(cols[1:] - cols[0], rows[1:] - rows[0])
     # Equal resolutions differ by rounding alone; a filter of scale 1 is meant.
     steps[steps > 1 - 1e-3] = 1.0

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from cube import ledger, nodata, store
 from cube.errors import SpecError
-from cube.regions import Region, check_region, ledger_index
 from cube.reading import array_index
+from cube.regions import Region, check_region, ledger_index
 from cube.spec import CubeSpec
 from cube.template import read_spec
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 def write_region(
@@ -65,14 +65,11 @@ def keys(url: str, spec: CubeSpec, name: str, region: Region) -> list[str]:
     return [*data, f"ledger/{name}/c/{place}"]
 
 
-
-
 def _check_data(spec: CubeSpec, name: str, region: Region, data: npt.NDArray[Any]) -> None:
     variable = spec.variable(name)
     shape = (*variable.inner_shape, *region.shape)
-    if not isinstance(data, np.ndarray) or data.dtype != variable.storage or data.shape != shape:
-        came = getattr(data, "dtype", type(data).__name__), getattr(data, "shape", None)
+    if data.dtype != variable.storage or data.shape != shape:
         raise SpecError(
             f"{name!r} at {region} takes stored values of dtype {variable.dtype} and shape {shape} "
-            f"{(*variable.inner_dims, 'y', 'x')}. Received dtype {came[0]}, shape {came[1]}."
+            f"{(*variable.inner_dims, 'y', 'x')}. Received dtype {data.dtype}, shape {data.shape}."
         )

@@ -219,7 +219,7 @@ def _out_of_fold(folds: Folds, predict: _Predict) -> FloatArray:
     return predicted
 
 
-def _forest(trees: int, min_leaf: int, seed: int) -> Any:  # noqa: ANN401 - untyped library
+def _forest(trees: int, min_leaf: int, seed: int) -> Any:
     from sklearn.ensemble import RandomForestRegressor
 
     return RandomForestRegressor(

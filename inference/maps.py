@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cube.errors import SpecError
-from inference.panels import DIVERGING
+from inference.panels import DIVERGING, FloatArray, MapPanel
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from matplotlib.axes import Axes
     from matplotlib.cm import ScalarMappable
     from matplotlib.collections import PatchCollection
     from matplotlib.colors import Colormap, Normalize
     from matplotlib.figure import Figure
-
-    from inference.panels import FloatArray, MapPanel
 
 NODATA_COLOUR = "#d9d9d9"
 _INK = "#222222"
@@ -146,7 +143,8 @@ def _draw_map(figure: Figure, panel: MapPanel, box: tuple[float, float, float, f
     from matplotlib.colors import LogNorm, Normalize
 
     axis = _axes(figure, *box)
-    colours = colormaps[panel.colormap].with_extremes(bad=NODATA_COLOUR)
+    colours = colormaps[panel.colormap].resampled(len(panel.classes) or 256)
+    colours = colours.with_extremes(bad=NODATA_COLOUR)
     norm = (LogNorm if panel.log else Normalize)(*panel.limits)
     _draw_image(axis, panel, colours, norm)
     _draw_polygons(axis, panel, colours, norm)
@@ -158,7 +156,8 @@ def _draw_map(figure: Figure, panel: MapPanel, box: tuple[float, float, float, f
         _draw_nodata_key(axis)
     if panel.shown is not None and not np.isnan(panel.shown).all():
         left, top, width, height = box
-        place = _axes(figure, left + 0.15, top - height - 0.08, width - 0.3, 0.12)
+        wide = max(width - 0.3, 1.5)
+        place = _axes(figure, left + (width - wide) / 2, top - height - 0.08, wide, 0.12)
         _draw_colours(figure, place, panel, ScalarMappable(norm, colours))
 
 
@@ -173,7 +172,10 @@ def _draw_colours(figure: Figure, place: Axes, panel: MapPanel, colours: ScalarM
         extend=extend.get(panel.beyond, "neither"),
     )
     bar.set_label(panel.label, fontsize=10, color=_INK)
-    if panel.log:
+    bar.outline.set_edgecolor(_INK)
+    if panel.classes:
+        bar.set_ticks(range(len(panel.classes)), labels=panel.classes, minor=False)
+    elif panel.log:
         decades = math.log10(panel.limits[1] / panel.limits[0])
         steps = (1.0,) if decades > 3 else (1.0, 2.0, 5.0)
         bar.locator = LogLocator(subs=steps) if decades > 0.9 else MaxNLocator(4)
@@ -227,8 +229,9 @@ def _patches(panel: MapPanel) -> PatchCollection:
     patches = []
     # Normal form winds holes against their exterior, which is what leaves them unfilled.
     for shape in shapely.normalize(shapes):
-        rings = [Path(shapely.get_coordinates(r), closed=True) for r in shapely.get_rings(shape)]
-        patches.append(PathPatch(Path.make_compound_path(*rings)))
+        rings = shapely.get_rings(shapely.get_parts(shape))  # of a multipart as such: none
+        paths = [Path(shapely.get_coordinates(ring), closed=True) for ring in rings]
+        patches.append(PathPatch(Path.make_compound_path(*paths)))
     return PatchCollection(patches)
 
 
@@ -302,7 +305,8 @@ def _draw_scatter(
 def _round_length(at_most: float) -> float:
     """The largest 1, 2 or 5 times a power of ten that is not longer, in metres."""
     power = 10.0 ** math.floor(math.log10(at_most))
-    return max(step * power for step in (1, 2, 5) if step * power <= at_most)
+    # The half is for lengths just below a power of ten, whose logarithm rounds up to it.
+    return max(step * power for step in (0.5, 1, 2, 5) if step * power <= at_most)
 
 
 def _png(figure: Figure) -> bytes:

@@ -41,6 +41,8 @@ class MapPanel:
             by people who are colour-blind.
         label: What the colours show, with its unit.
         log: Colours by the logarithm; values of 0 and less get the low end's.
+        classes: Names of the values 0, 1, 2 ...; every class has one colour, and
+            the colour bar a block for each. Without ``scale`` and ``log``.
 
     Raises:
         SpecError: Parts are missing, contradict each other, differ in length, or
@@ -56,6 +58,7 @@ class MapPanel:
     colormap: str = "viridis"
     label: str = ""
     log: bool = False
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         left, right, bottom, top = self.extent
@@ -71,6 +74,8 @@ class MapPanel:
             )
         _check_scale(self)
         _check_layers(self)
+        if self.classes:
+            _check_classes(self)
 
     @property
     def shown(self) -> FloatArray | None:
@@ -90,6 +95,8 @@ class MapPanel:
     @property
     def limits(self) -> tuple[float, float]:
         """(low, high) of the colours: ``scale``, or what the data suggest."""
+        if self.classes:
+            return -0.5, len(self.classes) - 0.5
         return self.scale or _suggested(self)
 
     @property
@@ -224,6 +231,17 @@ def _check_shown(panel: MapPanel) -> None:
         raise SpecError(
             f"{panel.title!r}: a logarithm needs a positive value, and there is none. Set "
             f"log=False, or give scale."
+        )
+
+
+def _check_classes(panel: MapPanel) -> None:
+    seen = np.zeros(0) if panel.shown is None else panel.shown[~np.isnan(panel.shown)]
+    count = len(panel.classes)
+    if not np.isin(seen, np.arange(count)).all() or panel.scale or panel.log:
+        raise SpecError(
+            f"{panel.title!r}: with {count} classes, values must be 0 to {count - 1}, without "
+            f"scale and log. Received values {np.unique(seen)[:9]}, scale={panel.scale}, "
+            f"log={panel.log}."
         )
 
 

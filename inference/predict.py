@@ -129,8 +129,14 @@ def plan_predict(
     check_inputs(url, spec, layer, time, _describe(models, fold_layer))
     todo, done = ledger.pending(url, spec, layer, regions(spec, layer, time=time))
     return PredictionPlan(
-        url=url, spec=spec, layer=layer, time=time, bundles=models, fold_layer=fold_layer,
-        todo=tuple(todo), done=tuple(done),
+        url=url,
+        spec=spec,
+        layer=layer,
+        time=time,
+        bundles=models,
+        fold_layer=fold_layer,
+        todo=tuple(todo),
+        done=tuple(done),
     )
 
 
@@ -162,15 +168,18 @@ def predict(
         IncompleteError: A region failed; the others are written.
     """
     plan = plan_predict(url, layer, bundles, fold_layer=fold_layer)
-    record_inputs(
-        plan.url, plan.spec, layer, plan.time, _describe(plan.bundles, plan.fold_layer)
-    )
+    record_inputs(plan.url, plan.spec, layer, plan.time, _describe(plan.bundles, plan.fold_layer))
     store.sweep_partial(
         plan.url, (k for r in plan.todo for k in keys(plan.url, plan.spec, layer, r))
     )
     work = partial(
-        _predict_region, url=plan.url, spec=plan.spec, layer=layer,
-        bundles=dict(plan.bundles), fold_layer=fold_layer, windows=plan.windows,
+        _predict_region,
+        url=plan.url,
+        spec=plan.spec,
+        layer=layer,
+        bundles=dict(plan.bundles),
+        fold_layer=fold_layer,
+        windows=plan.windows,
     )
     verb = f"predict {layer}"
     results = run_tasks(work, plan.todo, verb=verb, url=plan.url, client=client, workers=1)
@@ -225,7 +234,7 @@ def _describe(models: Mapping[int, ModelBundle], fold_layer: str | None) -> dict
     }
 
 
-def _predict_region(
+def _predict_region(  # noqa: PLR0913  (one task, bound once by partial)
     region: Region,
     *,
     url: str,
@@ -244,7 +253,9 @@ def _predict_region(
     out = np.full(region.shape, np.nan)
     for number in np.unique(fold):
         wanted = fold == number
-        out[wanted] = predict_pixels(url, spec, bundles[int(number)], windows, region, wanted)[wanted]
+        out[wanted] = predict_pixels(url, spec, bundles[int(number)], windows, region, wanted)[
+            wanted
+        ]
     target = bundles[min(bundles)].sample.target
     area_km2 = pixel_km2(spec.grid) if target.per == "km2" else 1.0
     values = target.inverse(out, pixel_km2=area_km2)
@@ -332,9 +343,7 @@ def _outputs(
             yield (int(y), int(x)), output[..., 0]
 
 
-def _chips(
-    values: npt.NDArray[Any], origins: npt.NDArray[np.int64], size: int
-) -> npt.NDArray[Any]:
+def _chips(values: npt.NDArray[Any], origins: npt.NDArray[np.int64], size: int) -> npt.NDArray[Any]:
     """Windows of a channels-last array as one batch, filled up with zeros."""
     out = np.zeros((BATCH, size, size, values.shape[-1]), values.dtype)
     for chip, (y, x) in zip(out, origins, strict=False):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import os
 import struct
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from html import escape
 from numbers import Integral, Real
@@ -19,8 +20,6 @@ from typing import TYPE_CHECKING
 from cube.errors import SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Mapping
-
     import pandas as pd
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -84,7 +83,7 @@ class Table:
                 f"Table {self.caption!r}: best must be a row. Received {self.best!r}; there are "
                 f"{list(rows)}."
             )
-        unknown = set(self.formats) - set(columns)
+        unknown = set(self.formats) - set(map(str, columns))
         if unknown:
             raise SpecError(
                 f"Table {self.caption!r}: formats must be for columns. Received "
@@ -348,10 +347,9 @@ p { max-width: 44rem; margin: 0 0 1rem; }
   background: var(--card); border: 1px solid var(--line); border-top: 3px solid var(--accent);
   border-radius: 0.5rem; padding: 1rem 1.2rem 1.1rem; display: flex; flex-direction: column;
 }
-.label { font-size: 0.9rem; color: var(--soft); }
 .value { font-size: 2.3rem; font-weight: 650; line-height: 1.25; }
 .unit { font-size: 1rem; font-weight: 500; color: var(--soft); }
-.note { font-size: 0.85rem; color: var(--soft); }
+.label, .note { font-size: 0.88rem; color: var(--soft); }
 section { margin-top: 3.2rem; }
 figure { margin: 1.4rem 0; }
 img {

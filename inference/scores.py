@@ -176,19 +176,20 @@ def score_table(
     return table.astype({"n": "int64"})
 
 
-def format_scores(table: pd.DataFrame) -> str:
-    """A table of scores for a terminal, plain ASCII, the highest R2 marked with ``*``.
+def format_scores(table: pd.DataFrame, *, best: str | None = None) -> str:
+    """A table of scores for a terminal, plain ASCII but for the names of the methods.
 
     Args:
-        table: As :func:`score_table` makes it.
+        table: As :func:`score_table` makes it; other columns are not shown.
+        best: Method to mark with ``*``; by default the one with the highest R2.
 
     Returns:
         Lines without a newline at the end: a header, then one line per method.
     """
-    best = table["R2"].max()
+    marked = table["R2"].idxmax() if best is None else best
     header = ["", *_heads(table)]
     lines = [
-        [f"{'*' if row['R2'] == best else ' '} {method}", *_cells(row)]
+        [f"{'*' if method == marked else ' '} {method}", *_cells(row)]
         for method, row in table.iterrows()
     ]
     widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]

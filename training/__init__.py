@@ -7,14 +7,14 @@ import cube
 
 if getattr(cube, "__distribution__", None) != "quadrat":
     raise ImportError(
-        f"quadrat needs its own package 'cube', but Python finds {cube.__file__!r} under that name. "
-        f"Rename what shadows it, or work in another folder."
+        f"quadrat needs its own package 'cube', but Python finds {cube.__file__!r} under that "
+        f"name. Rename what shadows it, or work in another folder."
     )
 
 from training.bundle import ModelBundle, load_bundle
 from training.chips import index_chips
 from training.fitting import FitSpec, cross_validate, fit_fold
-from training.folds import contiguous_folds, whole_groups, write_folds
+from training.folds import contiguous_folds, split_by_place, whole_groups, write_folds
 from training.samples import SampleSpec
 from training.splits import Split, SplitRules, check_leaks, split_by_polygons
 from training.statistics import training_moments
@@ -39,6 +39,7 @@ __all__ = [
     "fit_fold",
     "index_chips",
     "load_bundle",
+    "split_by_place",
     "split_by_polygons",
     "training_moments",
     "whole_groups",

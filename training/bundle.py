@@ -65,14 +65,16 @@ class ModelBundle:
         Raises:
             BundleError: The file is missing or damaged.
         """
-        import keras  # noqa: PLC0415  (heavy)
+        import keras
 
-        import training.layers  # noqa: F401, PLC0415  (registers the layers by name)
+        import training.layers  # noqa: F401  (registers the layers by name)
 
         try:
             return keras.saving.load_model(self.path / MODEL_FILE, compile=False, safe_mode=True)
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise BundleError(f"The model in {str(self.path)!r} cannot be loaded: {error}") from error
+            raise BundleError(
+                f"The model in {str(self.path)!r} cannot be loaded: {error}"
+            ) from error
 
     def save(self, model: keras.Model) -> None:
         """Write the folder."""
@@ -93,7 +95,9 @@ class ModelBundle:
             raise BundleError(f"The model does not fit this cube: {error}") from error
         for name, packing in self.packing.items():
             stack = spec.stack(name).to_dict()
-            differing = [k for k in ("dtype", "nodata", "scale", "offset") if stack[k] != packing[k]]
+            differing = [
+                k for k in ("dtype", "nodata", "scale", "offset") if stack[k] != packing[k]
+            ]
             if differing:
                 raise BundleError(
                     f"The model was trained on stack {name!r} with "
@@ -152,7 +156,7 @@ def weights_digest(model: keras.Model) -> str:
 
 def environment() -> dict[str, str]:
     """Versions that decide what a model computes."""
-    import keras  # noqa: PLC0415  (heavy)
+    import keras
 
     found = {"quadrat": version("quadrat"), "keras": str(keras.__version__)}
     backend = keras.backend.backend()

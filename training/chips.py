@@ -69,9 +69,7 @@ def _block_sums(
     """Valid pixels, labelled pixels and sum of labels of each window, (3, window)."""
     valid = np.ones((block.rows[1] - block.rows[0], block.cols[1] - block.cols[0]), dtype=bool)
     for wanted in sample.inputs:
-        region = Region(
-            time=sample.time_of(spec, wanted.stack), rows=block.rows, cols=block.cols
-        )
+        region = Region(time=sample.time_of(spec, wanted.stack), rows=block.rows, cols=block.cols)
         stored = read_bands(url, wanted.stack, region, spec=spec, bands=wanted.bands)
         valid &= nodata.valid(stored, spec.stack(wanted.stack)).all(axis=0)
     layer = spec.layer(sample.target.layer)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +43,9 @@ class FitSpec:
         augment: Turn and mirror chips.
         refit: Once the validation polygons have said for how many epochs to
             train, train anew for as many on them too.
-        seed: Of weights, dropout, order and augmentation; each fold adds its number.
+        members: Networks of different seeds whose mean is the model.
+        seed: Of weights, dropout, order and augmentation; each fold and member
+            draws its own from it.
     """
 
     epochs: int = 15
@@ -53,14 +55,19 @@ class FitSpec:
     weight_decay: float = 1e-3
     augment: bool = True
     refit: bool = True
+    members: int = 1
     seed: int
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "patience", "batch"):
+        for name in ("epochs", "patience", "batch", "members"):
             if getattr(self, name) < 1:
                 raise SpecError(f"{name} must be at least 1. Received {getattr(self, name)}.")
         if self.learning_rate <= 0 or self.weight_decay < 0:
             raise SpecError("learning_rate must be above 0 and weight_decay 0 or more.")
+
+    def seed_of(self, fold: int, member: int) -> int:
+        """Seed of one member of one fold; different for every pair."""
+        return int(np.random.SeedSequence([self.seed, fold, member]).generate_state(1)[0] >> 1)
 
 
 def cross_validate(
@@ -78,13 +85,14 @@ def cross_validate(
         Bundles in the order of the folds, in folders ``out/fold_<number>``.
     """
     return [
-        fit_fold(url, sample, split, part.fold, fit, out=Path(out) / f"fold_{part.fold}",
-                 network=network)
+        fit_fold(
+            url, sample, split, part.fold, fit, out=Path(out) / f"fold_{part.fold}", network=network
+        )
         for part in split.folds
     ]
 
 
-def fit_fold(
+def fit_fold(  # noqa: PLR0913  (where, what, on which part, how, where to)
     url: str | os.PathLike[str],
     sample: SampleSpec,
     split: Split,
@@ -113,26 +121,18 @@ def fit_fold(
     Raises:
         SplitError: A training window lies nearer to a test window than the buffer.
     """
-    import keras  # noqa: PLC0415  (heavy)
-
     url = store.normalise(url)
-    part, seed = split.folds[fold], fit.seed + fold
-    streams = _Streams.of(url, sample, split, part, fit, seed)
+    part = split.folds[fold]
+    streams = _Streams(url=url, sample=sample, split=split, part=part, fit=fit)
     check_leaks(split.windows, streams.seen, part.test_windows, buffer_px=split.buffer_px)
     moments = training_moments(url, sample, split.windows, streams.seen)
 
-    def fresh() -> keras.Model:
-        keras.utils.set_random_seed(seed)
-        core = (network or _default_network())(split.windows.size, sample.bands, 1, seed=seed)
+    def fresh(seed: int) -> keras.Model:
+        size = split.windows.size
+        core = _seeded(network or _default_network(), size, sample.bands, seed=seed)
         return assemble(read_spec(url), sample, moments, core)
 
-    model = fresh()
-    metrics = _train(model, streams.learn, streams.watch, fit, epochs=fit.epochs, name=f"fold {fold}")
-    if streams.watch is not None and fit.refit:
-        model = fresh()
-        epochs = int(metrics["best_epoch"])
-        again = _train(model, streams.all, None, fit, epochs=epochs, name=f"fold {fold}, refit")
-        metrics |= {"refit_loss": again["loss"]}
+    model, metrics = _fit_members(streams, fresh, fit, fold)
     bundle = ModelBundle(
         path=Path(out).absolute(),
         sample=sample,
@@ -142,7 +142,7 @@ def fit_fold(
         fold=fold,
         split_digest=split.digest,
         cube_digest=read_spec(url).digest,
-        seed=seed,
+        seed=fit.seed,
         weights_digest=weights_digest(model),
         metrics=metrics,
         environment=environment(),
@@ -152,56 +152,94 @@ def fit_fold(
 
 
 def _default_network() -> Network:
-    from training.models import unet  # noqa: PLC0415  (heavy)
+    from training.models import unet
 
     return unet
 
 
+def _seeded(network: Network, size: int, bands: int, *, seed: int) -> keras.Model:
+    import keras
+
+    keras.utils.set_random_seed(seed % 2**32)
+    return network(size, bands, 1, seed=seed)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Streams:
-    """Streams of one fold.
+    """Streams of one fold: to learn from, to watch, and both together."""
 
-    Attributes:
-        learn: Training polygons.
-        watch: Validation polygons; None if there are none.
-        all: Both together, for the final fit.
-    """
-
-    learn: ChipStream
-    watch: ChipStream | None
-    all: ChipStream
+    url: str
+    sample: SampleSpec
+    split: Split
+    part: FoldSplit
+    fit: FitSpec
 
     @property
     def seen(self) -> IntArray:
-        """Every window that is streamed."""
-        return self.all.ids
+        """Every window that is ever streamed."""
+        return np.union1d(self.part.train_windows, self.part.validation_windows)
 
-    @classmethod
-    def of(
-        cls,
-        url: str,
-        sample: SampleSpec,
-        split: Split,
-        part: FoldSplit,
-        fit: FitSpec,
-        seed: int,
-    ) -> Self:
-        coverage = coverages.load(url, split.coverage)
+    def learn(self, seed: int) -> ChipStream:
+        """Training polygons, shuffled."""
+        part = self.part
+        return self._stream(part.train_windows, part.train_polygons, seed, augment=self.fit.augment)
 
-        def stream(ids: IntArray, polygons: IntArray, **options: Any) -> ChipStream:
-            supervision = Supervision(coverage=coverage, polygons=polygons)
-            spec = StreamSpec(batch=fit.batch, seed=seed, **options)
-            return ChipStream(url, sample, split.windows, ids, spec, supervision=supervision)
+    def watch(self, seed: int) -> ChipStream | None:
+        """Validation polygons; None if there are none."""
+        part = self.part
+        if not len(part.validation_windows):
+            return None
+        return self._stream(part.validation_windows, part.validation_polygons, seed, shuffle=False)
 
-        both = np.union1d(part.train_windows, part.validation_windows)
-        watched = len(part.validation_windows) > 0
-        return cls(
-            learn=stream(part.train_windows, part.train_polygons, augment=fit.augment),
-            watch=stream(part.validation_windows, part.validation_polygons, shuffle=False)
-            if watched
-            else None,
-            all=stream(both, part.fitted_polygons, augment=fit.augment),
+    def both(self, seed: int) -> ChipStream:
+        """Training and validation polygons, shuffled."""
+        return self._stream(self.seen, self.part.fitted_polygons, seed, augment=self.fit.augment)
+
+    def _stream(self, ids: IntArray, polygons: IntArray, seed: int, **options: Any) -> ChipStream:
+        coverage = coverages.load(self.url, self.split.coverage)
+        supervision = Supervision(coverage=coverage, polygons=polygons)
+        spec = StreamSpec(batch=self.fit.batch, seed=seed, **options)
+        return ChipStream(
+            self.url, self.sample, self.split.windows, ids, spec, supervision=supervision
         )
+
+
+def _fit_members(
+    streams: _Streams, fresh: Callable[[int], keras.Model], fit: FitSpec, fold: int
+) -> tuple[keras.Model, dict[str, float]]:
+    """Find out for how long to train, train every member for as long, and average them."""
+    first = fit.seed_of(fold, 0)
+    model, watch = fresh(first), streams.watch(first)
+    name = f"fold {fold + 1}"
+    metrics = _train(model, streams.learn(first), watch, fit, epochs=fit.epochs, name=name)
+    again = watch is not None and fit.refit
+    members = [] if again else [model]
+    for member in range(len(members), fit.members):
+        seed = fit.seed_of(fold, member)
+        model = fresh(seed)
+        stream = streams.both(seed) if again else streams.learn(seed)
+        epochs = int(metrics["best_epoch"])
+        name = f"fold {fold + 1}, member {member + 1} of {fit.members}"
+        _train(model, stream, None, fit, epochs=epochs, name=name)
+        members.append(model)
+    return mean_of(members), metrics
+
+
+def mean_of(members: Sequence[keras.Model]) -> keras.Model:
+    """One model whose output is the mean of several with the same inputs."""
+    import keras
+
+    if len(members) == 1:
+        return members[0]
+    inputs = {
+        name: keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=name)
+        for name, tensor in members[0].input.items()
+    }
+    outputs = []
+    for number, member in enumerate(members, start=1):
+        member.name = f"member_{number}"
+        outputs.append(member(inputs))
+    return keras.Model(inputs, keras.layers.Average(name="mean")(outputs), name="quadrat")
 
 
 def assemble(
@@ -212,9 +250,9 @@ def assemble(
     Inputs are the sample's stacks by name, in their stored dtypes; decoding,
     scaling and the target's own scale are layers of the model.
     """
-    import keras  # noqa: PLC0415  (heavy)
+    import keras
 
-    from training.layers import Destandardise, Standardise  # noqa: PLC0415
+    from training.layers import Destandardise, Standardise
 
     side = core.input_shape[1:3]
     inputs, scaled = {}, []
@@ -249,7 +287,7 @@ def _train(
     name: str,
 ) -> dict[str, float]:
     """Fit in place, end with the best epoch's weights, and return its metrics."""
-    import keras  # noqa: PLC0415  (heavy)
+    import keras
 
     rate = keras.optimizers.schedules.CosineDecay(fit.learning_rate, epochs * len(learn))
     model.compile(
@@ -279,7 +317,7 @@ def _train(
 
 
 def _progress(bar: Any) -> keras.callbacks.Callback:
-    import keras  # noqa: PLC0415  (heavy)
+    import keras
 
     def show(epoch: int, logs: dict[str, float] | None) -> None:
         del epoch

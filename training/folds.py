@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
 import shapely
@@ -13,12 +12,20 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from cube import ledger, template
 from cube.coverage import Coverage
 from cube.errors import SplitError
+from cube.provenance import check_inputs, record_inputs
 from cube.regions import Region, regions
 from cube.run import Report, report, run_tasks
+from cube.spec import LayerSpec
 from cube.template import read_spec
+from cube.windows import Windows
 from cube.writing import write_region
+from training.splits import Split, SplitRules, split_by_polygons
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 IntArray = npt.NDArray[np.int64]
 
@@ -47,9 +54,7 @@ def whole_groups(polygons: gpd.GeoDataFrame, by: str) -> npt.NDArray[Any]:
     return np.where(named, names, names[named][nearest])
 
 
-def contiguous_folds(
-    polygons: gpd.GeoDataFrame, *, by: str, folds: int, seed: int
-) -> IntArray:
+def contiguous_folds(polygons: gpd.GeoDataFrame, *, by: str, folds: int, seed: int) -> IntArray:
     """Divide polygons into contiguous folds of whole groups.
 
     Groups are clustered by place (k-means on their centres, weighted by their
@@ -68,7 +73,7 @@ def contiguous_folds(
     Raises:
         SplitError: There are fewer groups than folds.
     """
-    from sklearn.cluster import KMeans  # noqa: PLC0415  (slow to import)
+    from sklearn.cluster import KMeans
 
     names, group = np.unique(whole_groups(polygons, by), return_inverse=True)
     if not 2 <= folds <= len(names):
@@ -126,25 +131,73 @@ def _first_stray(fold: IntArray, touching: npt.NDArray[Any], size: IntArray) -> 
     return None
 
 
+def split_by_place(  # noqa: PLR0913  (the three that define it, and the names it uses)
+    coverage: Coverage,
+    polygons: gpd.GeoDataFrame,
+    windows: Windows,
+    rules: SplitRules,
+    *,
+    by: str,
+    folds: int = 5,
+    layer: str = "fold",
+) -> Split:
+    """Cross-validate by contiguous groups of whole neighbourhoods, with a buffer.
+
+    Args:
+        coverage: Shares of the polygons.
+        polygons: Those of the coverage.
+        windows: Windows over the cube's grid.
+        rules: Buffer, validation and seed.
+        by: Column of the neighbourhoods; see :func:`whole_groups`.
+        folds: Number of folds.
+        layer: Static class layer that is added to the cube, with the fold of
+            every pixel: that of the polygon with the largest share of it, or of
+            the nearest polygon. Prediction reads it.
+
+    Raises:
+        SplitError: See :func:`contiguous_folds` and :func:`training.splits.split_by_polygons`.
+    """
+    number = contiguous_folds(polygons, by=by, folds=folds, seed=rules.seed)
+    groups = whole_groups(polygons, by)
+    split = split_by_polygons(coverage, windows, number, rules, groups=groups)
+    write_folds(coverage, layer, polygons, number)
+    return split
+
+
 def write_folds(
     coverage: Coverage, layer: str, polygons: gpd.GeoDataFrame, folds: IntArray
 ) -> Report:
-    """Write the fold of every pixel as a static class layer.
+    """Add the fold of every pixel to the cube as a static class layer.
 
     A pixel belongs to the polygon with the largest share of it; a pixel
     outside all polygons to the nearest one.
 
     Args:
         coverage: Shares of the polygons.
-        layer: A static integer layer of the cube.
+        layer: Name of the layer.
         polygons: Those of the coverage.
-        folds: int (polygon,).
+        folds: int (polygon,), from 0.
     """
-    spec = read_spec(coverage.url)
+    spec = template.add(coverage.url, _fold_layer(layer, int(folds.max()) + 1))
+    description = {"polygons": coverage.digest, "folds": folds.tolist()}
+    check_inputs(coverage.url, spec, layer, None, description)
+    record_inputs(coverage.url, spec, layer, None, description)
     tree = shapely.STRtree(polygons.geometry.to_numpy())
     fill = partial(_fill, coverage=coverage, layer=layer, tree=tree, folds=folds)
-    todo = list(regions(spec, layer))
-    return report("folds", run_tasks(fill, todo, verb="folds", url=coverage.url))
+    todo, done = ledger.pending(coverage.url, spec, layer, regions(spec, layer))
+    results = run_tasks(fill, todo, verb=layer, url=coverage.url)
+    return report(layer, results, done_before=done)
+
+
+def _fold_layer(name: str, folds: int) -> LayerSpec:
+    return LayerSpec(
+        name=name,
+        dtype="int16",
+        nodata=-1,
+        static=True,
+        long_name="fold in which a place is scored",
+        classes=tuple((k, f"fold {k + 1}") for k in range(folds)),
+    )
 
 
 def _fill(
@@ -153,7 +206,9 @@ def _fill(
     spec = read_spec(coverage.url)
     owner = coverage.shares(region.rows, region.cols).owner()
     row, col = np.nonzero(owner < 0)
-    xs, ys = coverage.grid.transform * (col + region.cols[0] + 0.5, row + region.rows[0] + 0.5)
+    t = coverage.grid.transform
+    xs = t.c + (col + region.cols[0] + 0.5) * t.a
+    ys = t.f + (row + region.rows[0] + 0.5) * t.e
     owner[row, col] = tree.nearest(shapely.points(xs, ys))
     stored = folds[owner].astype(spec.variable(layer).storage)
     write_region(coverage.url, layer, region, stored, spec=spec)

@@ -37,15 +37,13 @@ def prefetched(items: Iterable[Item], *, depth: int) -> Iterator[Item]:
         producer.join()
 
 
-def _produce(
-    items: Iterable[Item], queue: Queue[tuple[str, Any]], left: threading.Event
-) -> None:
+def _produce(items: Iterable[Item], queue: Queue[tuple[str, Any]], left: threading.Event) -> None:
     try:
         for item in items:
             if not _put(queue, ("item", item), left):
                 return
         _put(queue, ("end", None), left)
-    except BaseException as error:  # noqa: BLE001  (handed to the consumer, which raises it)
+    except BaseException as error:
         _put(queue, ("error", error), left)
 
 

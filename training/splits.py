@@ -141,23 +141,38 @@ class SplitRules:
     """How a split by polygons is made.
 
     Attributes:
+        seed: Of the folds and of the choice of validation polygons.
         buffer_px: Pixels between training and test windows, at least; no less
-            than a window, or neighbours would share texture.
+            than a window, or neighbours would share texture. None takes a window.
         validation_share: Share of the training polygons that decide when to stop, 0..0.5.
         min_label_share: Training windows hold at least this share of labelled pixels, 0..1.
-        seed: Of the choice of validation polygons.
     """
 
-    buffer_px: int
+    seed: int
+    buffer_px: int | None = None
     validation_share: float = 0.15
     min_label_share: float = 0.1
-    seed: int
 
     def __post_init__(self) -> None:
-        if self.buffer_px < 0 or not 0 <= self.validation_share <= 0.5:
-            raise SplitError("buffer_px must be 0 or more and validation_share from 0 to 0.5.")
+        if not 0 <= self.validation_share <= 0.5:
+            raise SplitError(
+                f"validation_share must be from 0 to 0.5. Received {self.validation_share}."
+            )
         if not 0 <= self.min_label_share <= 1:
-            raise SplitError("min_label_share is a share, from 0 to 1.")
+            raise SplitError(f"min_label_share is from 0 to 1. Received {self.min_label_share}.")
+
+    def buffer(self, windows: Windows) -> int:
+        """Buffer in pixels.
+
+        Raises:
+            SplitError: It is smaller than a window.
+        """
+        buffer = windows.size if self.buffer_px is None else self.buffer_px
+        if buffer < windows.size:
+            raise SplitError(
+                f"The buffer must be at least a window, {windows.size} px. Received {buffer}."
+            )
+        return buffer
 
 
 def split_by_polygons(
@@ -182,7 +197,7 @@ def split_by_polygons(
             windows come nearer than the buffer.
     """
     number = np.asarray(folds, dtype="int64")
-    _check_folds(number, coverage, windows, rules)
+    _check_folds(number, coverage, windows)
     group = np.arange(len(number)) if groups is None else np.unique(groups, return_inverse=True)[1]
     owner = coverage.shares((0, windows.shape[0]), (0, windows.shape[1])).owner()
     parts = tuple(
@@ -192,7 +207,7 @@ def split_by_polygons(
     split = Split(
         kind="by place",
         windows=windows,
-        buffer_px=rules.buffer_px,
+        buffer_px=rules.buffer(windows),
         coverage=coverage.name,
         polygons_digest=coverage.digest,
         folds=parts,
@@ -201,13 +216,11 @@ def split_by_polygons(
     )
     for part in parts:
         seen = np.union1d(part.train_windows, part.validation_windows)
-        check_leaks(windows, seen, part.test_windows, buffer_px=rules.buffer_px)
+        check_leaks(windows, seen, part.test_windows, buffer_px=rules.buffer(windows))
     return split
 
 
-def _check_folds(
-    number: IntArray, coverage: Coverage, windows: Windows, rules: SplitRules
-) -> None:
+def _check_folds(number: IntArray, coverage: Coverage, windows: Windows) -> None:
     if number.shape != (coverage.polygons,):
         raise SplitError(
             f"One fold per polygon was expected, {coverage.polygons}. Received {number.shape}."
@@ -218,11 +231,6 @@ def _check_folds(
         )
     if number.min() < 0 or len(np.unique(number)) != number.max() + 1 or number.max() < 1:
         raise SplitError("Folds are numbered from 0 without gaps, and there are at least 2.")
-    if rules.buffer_px < windows.size:
-        raise SplitError(
-            f"The buffer must be at least a window, {windows.size} px. "
-            f"Received {rules.buffer_px}."
-        )
 
 
 def _fold_split(
@@ -238,7 +246,9 @@ def _fold_split(
     test_pixels = owned & is_test[np.where(owned, owner, 0)]
     origins = windows.origins()
     test = np.flatnonzero(box_sums(test_pixels, origins, windows.size))
-    far = _far_from(footprint(windows.shape, origins[test], windows.size), windows, rules.buffer_px)
+    far = _far_from(
+        footprint(windows.shape, origins[test], windows.size), windows, rules.buffer(windows)
+    )
     labelled = box_sums(owned & ~test_pixels, origins, windows.size) / windows.size**2
     train = np.flatnonzero(far & (labelled >= rules.min_label_share))
     area = footprint(windows.shape, origins[train], windows.size)
@@ -316,7 +326,9 @@ def check_leaks(
     """
     learned, scored = windows.origins(train), windows.origins(test)
     if not len(learned) or not len(scored):
-        raise SplitError(f"Nothing to compare: {len(learned)} training, {len(scored)} test windows.")
+        raise SplitError(
+            f"Nothing to compare: {len(learned)} training, {len(scored)} test windows."
+        )
     distance = gap(learned, scored, windows.size)
     if distance.min() < buffer_px:
         raise SplitError(
@@ -325,5 +337,3 @@ def check_leaks(
             f"(below 0: they overlap). Split by place, with a larger buffer."
         )
     return int(distance.min())
-
-

@@ -100,9 +100,7 @@ def training_moments(
         if not inside.any():
             continue
         for stack in sample.inputs:
-            region = Region(
-                time=sample.time_of(spec, stack.stack), rows=tile.rows, cols=tile.cols
-            )
+            region = Region(time=sample.time_of(spec, stack.stack), rows=tile.rows, cols=tile.cols)
             stored = read_bands(url, stack.stack, region, spec=spec, bands=stack.bands)
             physical = nodata.decode(stored, spec.stack(stack.stack)).astype("float64")
             running[stack.stack].add(physical[:, inside])

@@ -6,6 +6,7 @@ several blocks are shuffled together and leave as whole batches of one shape.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -155,7 +156,7 @@ class ChipStream:
 
     def __len__(self) -> int:
         """Batches in an epoch."""
-        return -(-len(self.ids) // self.spec.batch)
+        return math.ceil(len(self.ids) / self.spec.batch)
 
     def epoch(self, number: int = 0) -> Iterator[Batch]:
         """Batches of one epoch.
@@ -186,7 +187,7 @@ class ChipStream:
         Args:
             epochs: How many epochs follow one another.
         """
-        import tensorflow as tf  # noqa: PLC0415  (heavy, and only this door needs it)
+        import tensorflow as tf
 
         def batches() -> Iterator[tuple[Arrays, npt.NDArray[Any], npt.NDArray[Any]]]:
             # Not on TensorFlow's own threads: their stacks are too small for PROJ and GDAL.
@@ -201,7 +202,9 @@ class ChipStream:
         }
         signature = (inputs, tf.TensorSpec((*side, 1), "float32"), tf.TensorSpec(side, "float32"))
         dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
-        return dataset.apply(tf.data.experimental.assert_cardinality(epochs * len(self))).prefetch(2)
+        return dataset.apply(tf.data.experimental.assert_cardinality(epochs * len(self))).prefetch(
+            2
+        )
 
     def _cut(self, block: Block) -> Arrays:
         """All chips of a block: name to (chip, y, x, channel), and ``chip`` ids."""
@@ -213,7 +216,7 @@ class ChipStream:
         return chips
 
     def _decoded(self, block: Block) -> Arrays:
-        """Channels-last arrays of a block, read once: every stack, and the label with its weight."""
+        """Channels-last arrays of a block, read once: each stack, and the label with its weight."""
         arrays = {
             s.stack: read_channels_last(
                 self.url, self.cube, self.sample, s.stack, rows=block.rows, cols=block.cols

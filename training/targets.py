@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from odc.geo.geobox import GeoBox
 
 from cube.errors import SpecError
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
 
 FloatArray = npt.NDArray[np.floating[Any]]
 

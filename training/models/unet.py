@@ -17,7 +17,7 @@ def unet(
     bands: int,
     outputs: int,
     *,
-    widths: Sequence[int] = (32, 48, 64),
+    widths: Sequence[int] = (16, 24, 32),
     dropout: float = 0.2,
     seed: int,
 ) -> keras.Model:
