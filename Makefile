@@ -22,6 +22,7 @@ help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/.ready ## Olinda from scene to table, as a page in build/olinda/
+	rm -rf build/olinda
 	$(BIN)/python examples/olinda/quickstart.py
 	@echo "Open in a browser:"; ls "$(CURDIR)"/build/olinda/*.html
 

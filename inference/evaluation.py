@@ -58,8 +58,14 @@ class Evaluation:
     predictions: Mapping[str, FloatArray]
     scores: pd.DataFrame
 
+    @property
+    def best(self) -> str:
+        """Method with the highest R² by place."""
+        by_place = self.scores[self.scores["split"] == self.split.kind]
+        return str(by_place["R2"].idxmax())
+
     def __str__(self) -> str:
-        return format_scores(self.scores)
+        return format_scores(self.scores, best=self.best)
 
 
 def evaluate(  # noqa: PLR0913  (what was predicted, and all it is held against)

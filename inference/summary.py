@@ -184,23 +184,21 @@ def _folds(found: Evaluation) -> Picture:
     first = found.split.folds[0].fold
     role = np.where(found.split.polygon_fold == first, 2.0, np.where(fitted[first], 0.0, 1.0))
     shapes = found.polygons.geometry.to_numpy()
+    number = found.split.polygon_fold
     panels = [
         MapPanel(
             title="Fold in which each polygon is tested",
             outlines=shapes,
-            values=found.split.polygon_fold.astype(float) + 1,
+            values=number.astype("float64"),
             extent=_extent(found.coverage),
-            scale=(1.0, float(len(found.split.folds))),
-            label="fold",
+            classes=tuple(f"fold {fold + 1}" for fold in range(len(found.split.folds))),
         ),
         MapPanel(
-            title=f"Fold {first + 1}: trained on, buffer, tested",
+            title=f"Fold {first + 1}",
             outlines=shapes,
             values=role,
             extent=_extent(found.coverage),
-            scale=(0.0, 2.0),
-            colormap="cividis",
-            label="0 trained on, 1 lost to the buffer, 2 tested",
+            classes=("trained on", "lost to the buffer", "tested"),
         ),
     ]
     return Picture(
@@ -220,11 +218,10 @@ def _scatter(found: Evaluation) -> Picture:
 
 
 def _score_table(found: Evaluation) -> Table:
-    by_place = found.scores[found.scores["split"] != "random"]
     return Table(
         frame=found.scores,
         caption=f"Scores of {UNIT}; R² by fold is against the fold's own mean.",
-        best=by_place["R2"].idxmax(),
+        best=found.best,
     )
 
 
