@@ -277,19 +277,26 @@ def add(url: str | os.PathLike[str], *variables: StackSpec | LayerSpec) -> CubeS
     """
     url = store.normalise(url)
     with store.metadata_lock(url), store.explained(url):
-        spec = read_spec(url)
-        known = {v.name: v for v in spec.variables}
-        for variable in variables:
-            if variable.name in known and known[variable.name] != variable:
-                raise StoreError(
-                    f"The cube has another {variable.name!r}: "
-                    f"{known[variable.name].to_dict()}; wanted {variable.to_dict()}. "
-                    f"Choose another name."
-                )
-        new = [v for v in variables if v.name not in known]
-        spec = spec.with_variables(*new)
-        _add_arrays(url, spec, new)
+        before = read_spec(url)
+        spec = checked_addition(before, *variables)
+        _add_arrays(url, spec, [v for v in spec.variables if v.name not in _names(before)])
     return spec
+
+
+def checked_addition(spec: CubeSpec, *variables: StackSpec | LayerSpec) -> CubeSpec:
+    """The spec with further variables; those it has already stay as they are.
+
+    Raises:
+        StoreError: A variable of that name has another spec.
+    """
+    known = {v.name: v for v in spec.variables}
+    for variable in variables:
+        if known.get(variable.name, variable) != variable:
+            raise StoreError(
+                f"The cube has another {variable.name!r}: {known[variable.name].to_dict()}; "
+                f"wanted {variable.to_dict()}. Choose another name."
+            )
+    return spec.with_variables(*(v for v in variables if v.name not in known))
 
 
 def _add_arrays(url: str, spec: CubeSpec, new: list[StackSpec | LayerSpec]) -> None:

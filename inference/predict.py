@@ -105,7 +105,7 @@ def plan_predict(
     *,
     fold_layer: str | None = None,
 ) -> PredictionPlan:
-    """Say what a prediction will take; adds the layer to the cube if it is not there.
+    """Say what a prediction will take; reads no pixels and writes nothing.
 
     Args:
         url: The cube.
@@ -124,10 +124,14 @@ def plan_predict(
     _check_models(spec, models, fold_layer)
     first = models[min(models)]
     target = spec.layer(first.sample.target.layer)
-    spec = template.add(url, _prediction_layer(layer, target))
+    wanted = _prediction_layer(layer, target)
+    known = any(v.name == layer for v in spec.variables)
+    spec = template.checked_addition(spec, wanted)
     time = None if target.static else first.sample.time_of(spec, target.name)
-    check_inputs(url, spec, layer, time, _describe(models, fold_layer))
-    todo, done = ledger.pending(url, spec, layer, regions(spec, layer, time=time))
+    todo, done = list(regions(spec, layer, time=time)), []
+    if known:
+        check_inputs(url, spec, layer, time, _describe(models, fold_layer))
+        todo, done = ledger.pending(url, spec, layer, todo)
     return PredictionPlan(
         url=url,
         spec=spec,
@@ -168,6 +172,7 @@ def predict(
         IncompleteError: A region failed; the others are written.
     """
     plan = plan_predict(url, layer, bundles, fold_layer=fold_layer)
+    template.add(plan.url, plan.spec.layer(layer))
     record_inputs(plan.url, plan.spec, layer, plan.time, _describe(plan.bundles, plan.fold_layer))
     store.sweep_partial(
         plan.url, (k for r in plan.todo for k in keys(plan.url, plan.spec, layer, r))

@@ -52,9 +52,7 @@ def there(quickstart, tmp_path_factory):
 
 
 def test_every_variable_is_the_same_on_a_cluster_with_other_regions(here, there):
-    one, other = (
-        xr.open_zarr(out / "cube.zarr", mask_and_scale=False) for out, _ in (here, there)
-    )
+    one, other = (xr.open_zarr(out / "cube.zarr", mask_and_scale=False) for out, _ in (here, there))
     assert set(one.data_vars) == set(other.data_vars)
     for name in one.data_vars:
         np.testing.assert_array_equal(one[name].values, other[name].values, err_msg=name)

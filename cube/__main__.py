@@ -1,0 +1,105 @@
+"""Commands on cubes.
+
+python -m cube create URL SPEC.json        a cube from a spec, metadata only
+python -m cube info URL                    what it holds
+python -m cube verify URL                  compare every written region with its checksum
+python -m cube label URL LAYER POLYGONS    spread counts of polygons as a layer
+python -m cube collect URL LAYER COVERAGE  aggregate a layer to polygons, as CSV
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import cube
+from cube.command import run_command
+from cube.ledger import ticks
+from cube.store import explained
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse, call one function of the library, print one line a fact; 2 on an error."""
+    parser = argparse.ArgumentParser(prog="python -m cube", description="Commands on cubes.")
+    commands = parser.add_subparsers(required=True)
+    create = commands.add_parser("create", help="a cube from a spec, metadata only")
+    create.add_argument("url")
+    create.add_argument("spec", type=Path, help="JSON, as CubeSpec.to_dict makes it")
+    create.set_defaults(call=_create)
+    for name, call, text in (
+        ("info", _info, "what a cube holds"),
+        ("verify", _verify, "compare every written region with its checksum"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("url")
+        command.set_defaults(call=call)
+    label = commands.add_parser("label", help="spread counts of polygons as a layer")
+    label.add_argument("url")
+    label.add_argument("layer")
+    label.add_argument("polygons")
+    label.add_argument("--column", required=True, help="column of the counts")
+    label.add_argument("--time", help="label of the period; leave out for a static layer")
+    label.add_argument("--crs", help="what the polygons' CRS really is, if their file does not say")
+    label.add_argument("--coverage", default="polygons", help="name for the polygon set")
+    label.set_defaults(call=_label)
+    collect = commands.add_parser("collect", help="aggregate a layer to polygons, as CSV")
+    collect.add_argument("url")
+    collect.add_argument("layer")
+    collect.add_argument("coverage")
+    collect.add_argument("--time", help="label of the period; leave out for a static layer")
+    collect.add_argument("--out", type=Path, required=True, help="CSV to write")
+    collect.set_defaults(call=_collect)
+    return run_command(parser, arguments)
+
+
+def _create(args: argparse.Namespace) -> int:
+    try:
+        data = json.loads(args.spec.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise cube.CubeError(f"The spec {str(args.spec)!r} cannot be read: {error}.") from error
+    spec = cube.CubeSpec.from_dict(data)
+    print(f"{cube.create(args.url, spec)}: spec {spec.digest}")
+    return 0
+
+
+def _info(args: argparse.Namespace) -> int:
+    spec = cube.read_spec(args.url)
+    height, width = spec.grid.shape
+    print(f"{spec.title or 'untitled'}: spec {spec.digest}, {height} x {width} pixels")
+    print(f"periods: {', '.join(period.label for period in spec.calendar)}")
+    for variable in spec.variables:
+        known = ticks(args.url, variable.name)
+        print(
+            f"{variable.name} {variable.dims}, {variable.dtype}: "
+            f"{int((known > 0).sum())} of {known.size} regions written"
+        )
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    verdict = cube.verify(args.url)
+    print(verdict)
+    return 1 if verdict.damaged else 0
+
+
+def _label(args: argparse.Namespace) -> int:
+    grid = cube.read_spec(args.url).grid
+    polygons = cube.read_polygons(args.polygons, grid=grid, crs=args.crs, counts=[args.column])
+    coverage = cube.coverage.build(args.url, args.coverage, polygons)
+    print(cube.spread(coverage, args.layer, polygons[args.column], time=args.time))
+    return 0
+
+
+def _collect(args: argparse.Namespace) -> int:
+    coverage = cube.coverage.load(args.url, args.coverage)
+    table = cube.collect(coverage, args.layer, time=args.time)
+    with explained(args.out):
+        table.rename_axis("polygon").to_csv(args.out)
+    print(f"{args.out}: {len(table)} polygons")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""Commands on training.
+
+python -m training fit URL EXPERIMENT.json --polygons FILE --out FOLDER
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import cube
+import training
+from cube.command import run_command
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse, call the library, print one line a fact; 2 on an error."""
+    parser = argparse.ArgumentParser(prog="python -m training", description="Commands on training.")
+    commands = parser.add_subparsers(required=True)
+    fit = commands.add_parser("fit", help="cross-validate a network by place, a bundle per fold")
+    fit.add_argument("url")
+    fit.add_argument("experiment", type=Path, help="JSON with sample, window, split and fit")
+    fit.add_argument("--polygons", required=True, help="polygons that the label was spread from")
+    fit.add_argument("--crs", help="what their CRS really is, if their file does not say")
+    fit.add_argument("--out", type=Path, required=True, help="folder for the bundles")
+    fit.set_defaults(call=_fit)
+    return run_command(parser, arguments)
+
+
+def _fit(args: argparse.Namespace) -> int:
+    experiment = _read(args.experiment)
+    spec = cube.read_spec(args.url)
+    polygons = cube.read_polygons(args.polygons, grid=spec.grid, crs=args.crs)
+    height, width = spec.grid.shape
+    try:
+        sample = training.SampleSpec.from_dict(experiment["sample"])
+        windows = cube.Windows(shape=(height, width), **experiment["window"])
+        fit = training.FitSpec(**experiment["fit"])
+        named = dict(experiment["split"])
+        coverage = cube.coverage.build(args.url, named.pop("coverage"), polygons)
+        by, folds = named.pop("by"), named.pop("folds")
+        rules = training.SplitRules(**named)
+    except (KeyError, TypeError) as error:
+        raise cube.CubeError(f"{str(args.experiment)!r} lacks or misnames {error}.") from error
+    split = training.split_by_place(coverage, polygons, windows, rules, by=by, folds=folds)
+    print(split)
+    args.out.mkdir(parents=True, exist_ok=True)
+    split.save(args.out / "split.json")
+    for bundle in training.cross_validate(args.url, sample, split, fit, out=args.out):
+        print(f"{bundle.path}: {', '.join(f'{k} {v:.4g}' for k, v in bundle.metrics.items())}")
+    return 0
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise cube.CubeError(f"The experiment {str(path)!r} cannot be read: {error}.") from error
+    lacking = {"sample", "window", "split", "fit"} - set(data)
+    if lacking:
+        raise cube.CubeError(f"{str(path)!r} lacks {', '.join(sorted(lacking))}.")
+    return dict(data)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
