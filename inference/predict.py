@@ -128,7 +128,8 @@ def plan_predict(
     known = any(v.name == layer for v in spec.variables)
     spec = template.checked_addition(spec, wanted)
     time = None if target.static else first.sample.time_of(spec, target.name)
-    todo, done = list(regions(spec, layer, time=time)), []
+    todo = list(regions(spec, layer, time=time))
+    done: list[Region] = []
     if known:
         check_inputs(url, spec, layer, time, _describe(models, fold_layer))
         todo, done = ledger.pending(url, spec, layer, todo)

@@ -6,7 +6,8 @@ margin lies outside all polygons, and the last column of them reaches beyond the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import geopandas as gpd
@@ -157,3 +158,9 @@ def write(url, name, values, *, time=None):
 def stored(url, name):
     """Stored values of a whole variable."""
     return store.read(url, name)
+
+
+def copied(city, url):
+    """The same cube at another place, to write to."""
+    shutil.copytree(city.url, url)
+    return replace(city, url=str(url), coverage=cube.coverage.load(url, "tracts"))

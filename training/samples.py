@@ -19,9 +19,12 @@ class InputStack:
     bands: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "bands", tuple(self.bands))
         if not self.bands or isinstance(self.bands, str):
-            raise SpecError(f"Inputs from stack {self.stack!r} need at least one band.")
+            raise SpecError(
+                f"Inputs from stack {self.stack!r} need at least one band, as a list of names. "
+                f"Received {self.bands!r}."
+            )
+        object.__setattr__(self, "bands", tuple(self.bands))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -61,8 +61,9 @@ def pixel_km2(grid: GeoBox) -> float:
     """Area of a pixel of a projected grid in square kilometres.
 
     Raises:
-        SpecError: The grid is in degrees.
+        SpecError: The grid is in degrees or feet.
     """
-    if grid.crs is None or not grid.crs.projected:
+    crs = grid.crs
+    if crs is None or {axis.unit_name for axis in crs.proj.axis_info[:2]} != {"metre"}:
         raise SpecError("Areas need a projected grid, in metres; warp onto one first.")
     return abs(grid.transform.a * grid.transform.e) / 1e6
