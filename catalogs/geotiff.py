@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -11,7 +14,8 @@ import numpy as np
 import pyproj
 import rasterio
 from odc.geo.geobox import GeoBox
-from rasterio.errors import CRSError, RasterioError
+from rasterio.enums import MaskFlags
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 
 from cube.errors import SourceError
 from cube.polygons import datum_is_known
@@ -34,11 +38,12 @@ def geotiff(  # noqa: PLR0913  (each says what a file may leave out)
     """A scene from one file; its metadata is checked, its pixels are not read.
 
     Args:
-        path: The file.
+        path: The file, or a URL that GDAL reads.
         bands: Names of all its bands, in the file's order.
         nodata: Value of "not observed". None takes what the file declares,
             and refuses a file that declares none; ``"none"`` says that every
-            pixel is an observation.
+            pixel is an observation. Where a file has a mask or an alpha band,
+            what that leaves out is nodata in any case.
         crs: What the CRS really is, where the file lacks one or names no known
             datum. It replaces the file's own, on purpose.
         resampling: How its pixels become pixels of another grid; see
@@ -48,30 +53,24 @@ def geotiff(  # noqa: PLR0913  (each says what a file may leave out)
 
     Raises:
         SourceError: The file is missing, truncated or no raster, has other
-            bands, or does not say its CRS or nodata.
+            bands, or does not say its place, CRS or nodata.
     """
-    name = os.fspath(path)
-    if "://" not in name and not Path(name).is_file():
-        raise SourceError(f"There is no file {name!r}.")
-    try:
-        with rasterio.open(name) as source:
-            _check_bands(source, bands)
-            _check_complete(source)
-            return Scene(
-                id=Path(name).stem,
-                layers=tuple(
-                    SceneBand(name=band, href=str(Path(name).absolute()), index=i)
-                    for i, band in enumerate(bands, start=1)
-                ),
-                crs=_known_crs(source, crs),
-                nodata=_known_nodata(source, nodata),
-                scale=scale,
-                offset=offset,
-                resampling=resampling,
-                footprint=tuple(source.bounds),
-            )
-    except RasterioError as error:
-        raise SourceError(f"{name!r} cannot be read as a raster: {error}") from error
+    with _opened(path) as source:
+        _check_bands(source, bands)
+        _check_complete(source)
+        href = _href(path)
+        return Scene(
+            id=Path(href).stem,
+            layers=tuple(
+                SceneBand(name=band, href=href, index=i) for i, band in enumerate(bands, start=1)
+            ),
+            crs=_known_crs(source, crs),
+            nodata=_known_nodata(source, nodata),
+            scale=scale,
+            offset=offset,
+            resampling=resampling,
+            footprint=_bounds(source),
+        )
 
 
 def grid_of(path: str | os.PathLike[str], *, crs: str | None = None) -> GeoBox:
@@ -82,14 +81,59 @@ def grid_of(path: str | os.PathLike[str], *, crs: str | None = None) -> GeoBox:
         crs: See :func:`geotiff`.
 
     Raises:
-        SourceError: The file is missing or no raster, or does not say its CRS.
+        SourceError: The file is missing or no raster, or does not say its place or CRS.
     """
+    with _opened(path) as source:
+        return GeoBox(source.shape, source.transform, _known_crs(source, crs))
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[DatasetReader]:
+    """A raster whose pixels have a place."""
     name = os.fspath(path)
+    if _is_local(name) and not Path(name).is_file():
+        raise SourceError(f"There is no file {name!r}.")
     try:
-        with rasterio.open(name) as source:
-            return GeoBox(source.shape, source.transform, _known_crs(source, crs))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # refused below
+            source = rasterio.open(name)
+        with source:
+            _check_placed(source)
+            yield source
     except RasterioError as error:
         raise SourceError(f"{name!r} cannot be read as a raster: {error}") from error
+
+
+def _is_local(name: str) -> bool:
+    """False for URLs and for GDAL's virtual files, such as /vsizip/."""
+    return "://" not in name and not name.startswith("/vsi")
+
+
+def _href(path: str | os.PathLike[str]) -> str:
+    name = os.fspath(path)
+    return str(Path(name).absolute()) if _is_local(name) else name
+
+
+def _check_placed(source: DatasetReader) -> None:
+    transform = source.transform
+    if transform.is_identity or transform.determinant == 0 or not _finite(tuple(transform)):
+        raise SourceError(
+            f"{source.name!r} does not say where its pixels lie (geotransform "
+            f"{tuple(transform)[:6]}). Georeference it first, e.g. with gdal_translate -a_ullr."
+        )
+
+
+def _finite(numbers: Sequence[float]) -> bool:
+    return all(map(math.isfinite, numbers))
+
+
+def _bounds(source: DatasetReader) -> tuple[float, float, float, float]:
+    """Left, bottom, right, top of the four corners; a file may be south-up or rotated."""
+    corners = [
+        source.transform @ (col, row) for col in (0, source.width) for row in (0, source.height)
+    ]
+    xs, ys = zip(*corners, strict=True)
+    return min(xs), min(ys), max(xs), max(ys)
 
 
 def _check_bands(source: DatasetReader, bands: Sequence[str]) -> None:
@@ -124,6 +168,8 @@ def _known_nodata(source: DatasetReader, nodata: float | Literal["none"] | None)
     if nodata == "none":
         return None
     value = source.nodata if nodata is None else float(nodata)
+    if value is None and MaskFlags.per_dataset in source.mask_flag_enums[0]:
+        return None
     if value is None:
         raise SourceError(
             f"{source.name!r} declares no nodata value; give nodata=, or nodata='none' if every "

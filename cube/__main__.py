@@ -16,7 +16,7 @@ from pathlib import Path
 
 import cube
 from cube.command import run_command
-from cube.ledger import ticks
+from cube.ledger import ticks, written
 from cube.store import explained
 
 
@@ -73,7 +73,7 @@ def _info(args: argparse.Namespace) -> int:
         known = ticks(args.url, variable.name)
         print(
             f"{variable.name} {variable.dims}, {variable.dtype}: "
-            f"{int((known > 0).sum())} of {known.size} regions written"
+            f"{int(written(known).sum())} of {known.size} regions written"
         )
     return 0
 
@@ -85,8 +85,9 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _label(args: argparse.Namespace) -> int:
-    grid = cube.read_spec(args.url).grid
-    polygons = cube.read_polygons(args.polygons, grid=grid, crs=args.crs, counts=[args.column])
+    spec = cube.read_spec(args.url)
+    spec.time_of(spec.layer(args.layer).name, args.time)  # refused before anything is built
+    polygons = cube.read_polygons(args.polygons, grid=spec.grid, crs=args.crs, counts=[args.column])
     coverage = cube.coverage.build(args.url, args.coverage, polygons)
     print(cube.spread(coverage, args.layer, polygons[args.column], time=args.time))
     return 0

@@ -46,7 +46,7 @@ def collect(
         without a valid pixel has sum 0 and mean and deviation NaN.
     """
     spec = read_spec(coverage.url)
-    index = None if time is None else spec.time_index(time)
+    index = spec.time_of(name, time)
     read = partial(_physical, coverage=coverage, spec=spec, name=name, time=index)
     part = partial(_tile_sums, coverage=coverage, read=read)
     verb = f"collect {name}"

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
-import exactextract
 import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
@@ -324,6 +323,8 @@ def _unless_error(result: Any) -> Shares:
 
 def tile_shares(task: _TileTask, *, grid: GeoBox) -> Shares:
     """Shares of one tile, by exactextract; whole pixels of one polygon go to the label raster."""
+    import exactextract  # with GDAL's bindings, at first use only
+
     height, width = task.region.shape
     if not len(task.members):
         return _split(np.zeros(0, "int64"), np.zeros(0, "int32"), np.zeros(0), (height, width))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-import rioxarray  # noqa: F401  (gives every opened Dataset its .rio)
 import xarray as xr
 
 from cube import nodata, store
@@ -40,6 +39,8 @@ def open_cube(
         StoreError: There is no cube, or its creation was cut short.
         SpecError: ``chunks=None`` without ``stored=True``.
     """
+    import rioxarray  # noqa: F401  (gives every opened Dataset its .rio; loads GDAL)
+
     if chunks is None and not stored:
         raise SpecError("Decoding is lazy through Dask; chunks=None needs stored=True.")
     spec = read_spec(url)

@@ -56,7 +56,7 @@ def spread(
     """
     amounts = _checked(coverage, values)
     url, spec = coverage.url, read_spec(coverage.url)
-    index = None if time is None else spec.time_index(time)
+    index = spec.time_of(spec.layer(layer).name, time)
     description = _describe(coverage, amounts, how)
     check_inputs(url, spec, layer, index, description)
     record_inputs(url, spec, layer, index, description)

@@ -6,6 +6,7 @@ data; a writer that dies in between leaves a region that is simply done again.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,11 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from cube import store
+from cube.errors import StoreError
 from cube.regions import Region, ledger_index
 from cube.spec import CubeSpec
 
 _WRITTEN = 1 << 32
 """Set in every tick, so that a checksum of 0 still differs from "never"."""
+
+UNREADABLE = 1
+"""Stands for an entry that cannot be read; no tick, since it lacks the written bit."""
 
 
 def checksum(values: npt.NDArray[Any]) -> int:
@@ -40,17 +45,36 @@ def clear(url: str, spec: CubeSpec, name: str, regions: Iterable[Region]) -> Non
 
 
 def ticks(url: str, name: str) -> npt.NDArray[np.uint64]:
-    """All ticks of a variable, shape (time, region_y, region_x) or without time."""
-    return store.read(url, f"ledger/{name}")
+    """All ticks of a variable, shape (time, region_y, region_x) or without time.
+
+    An entry that is damaged itself reads as :data:`UNREADABLE`.
+    """
+    try:
+        return store.read(url, f"ledger/{name}")
+    except StoreError:
+        return _one_by_one(url, f"ledger/{name}")
+
+
+def _one_by_one(url: str, path: str) -> npt.NDArray[np.uint64]:
+    found = np.full(store.shape(url, path), UNREADABLE, "uint64")
+    for index in np.ndindex(found.shape):
+        with contextlib.suppress(StoreError):
+            found[index] = store.read(url, path, index)
+    return found
+
+
+def written(ticks: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Where ticks stand for whole regions: neither "never" nor damaged."""
+    return (ticks & np.uint64(_WRITTEN)) != 0
 
 
 def pending(
     url: str, spec: CubeSpec, name: str, regions: Iterable[Region]
 ) -> tuple[list[Region], list[Region]]:
     """Split regions into those still to write and those ticked already."""
-    known = ticks(url, name)
+    whole = written(ticks(url, name))
     todo: list[Region] = []
     done: list[Region] = []
     for region in regions:
-        (done if known[ledger_index(spec, region)] else todo).append(region)
+        (done if whole[ledger_index(spec, region)] else todo).append(region)
     return todo, done

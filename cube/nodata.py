@@ -25,11 +25,16 @@ def valid(stored: npt.NDArray[Any], variable: VariableSpec) -> npt.NDArray[np.bo
 
 
 def decoded_dtype(variable: VariableSpec) -> np.dtype[Any]:
-    """float64 for what float32 cannot hold exactly (float64, 32- and 64-bit integers)."""
-    storage = variable.storage
-    return np.dtype(
-        "float64" if storage.itemsize > (4 if storage.kind == "f" else 2) else "float32"
-    )
+    """float64 for what float32 cannot give back exactly, else float32.
+
+    That is float64, 32- and 64-bit integers, and integers with an offset of
+    so many scale steps that float32 (24 bits) would round the steps away.
+    """
+    if variable.storage.kind == "f":
+        return variable.storage
+    info = np.iinfo(variable.storage)
+    steps = max(-info.min, info.max) + abs(variable.offset / variable.scale)
+    return np.dtype("float32" if steps < 2**21 else "float64")
 
 
 def decode(stored: npt.NDArray[Any], variable: VariableSpec) -> FloatArray:
@@ -72,7 +77,8 @@ def encode(physical: FloatArray, variable: VariableSpec) -> npt.NDArray[Any]:
     missing = np.isnan(physical)
     steps = physical.astype("float64")
     if variable.packed:
-        steps = (steps - variable.offset) / variable.scale
+        with np.errstate(over="ignore"):
+            steps = (steps - variable.offset) / variable.scale
     steps = np.rint(np.where(missing, 0.0, steps))
     _check_range(steps, missing, variable)
     # The fill of a missing value must not pass through a float: int64 would round it.
@@ -84,6 +90,17 @@ def encode(physical: FloatArray, variable: VariableSpec) -> npt.NDArray[Any]:
         )
     stored[missing] = variable.fill
     return stored
+
+
+def one_nan(stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The same values with one bit pattern of NaN; 0/0 gives another than ``np.nan``.
+
+    A chunk of nothing but nodata is not stored and reads as ``np.nan``, so no
+    other pattern would give the same checksum.
+    """
+    if stored.dtype.kind != "f":
+        return stored
+    return np.where(np.isnan(stored), stored.dtype.type(np.nan), stored)
 
 
 def _encode_float(physical: FloatArray, variable: VariableSpec) -> npt.NDArray[Any]:

@@ -12,8 +12,6 @@ import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyogrio
-import pyogrio.errors
 import pyproj
 import shapely
 
@@ -59,6 +57,8 @@ def read_polygons(
 
 
 def _read(path: str | os.PathLike[str]) -> gpd.GeoDataFrame:
+    import pyogrio.errors  # with GDAL, at first use only
+
     name = os.fspath(path)
     if "://" not in name and not os.path.exists(name):
         raise PolygonError(f"There is no file {name!r}.")

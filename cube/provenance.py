@@ -53,10 +53,5 @@ def record_inputs(
 ) -> None:
     """Write down what the regions of one time are made from."""
     entry = {"digest": digest(description), "from": dict(description)}
-    inputs = {**inputs_of(url, name), _key(spec, time): entry}
-    annotate(
-        url,
-        name,
-        inputs=dict(sorted(inputs.items())),
-        created_by=f"quadrat {version('quadrat')}",
-    )
+    created_by = f"quadrat {version('quadrat')}"
+    annotate(url, name, inputs={_key(spec, time): entry}, created_by=created_by)

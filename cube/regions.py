@@ -91,6 +91,22 @@ def check_region(spec: CubeSpec, name: str, region: Region) -> None:
         check_aligned(span, step=spec.layout.region, length=int(length), axis=axis)
 
 
+def check_box(spec: CubeSpec, name: str, box: Region) -> None:
+    """Refuse a pixel box that is empty or reaches beyond the cube.
+
+    Raises:
+        RegionError: The message names the size of the cube.
+    """
+    _checked_time(spec, name, box.time)
+    height, width = spec.grid.shape
+    for axis, (start, stop), length in (("y", box.rows, height), ("x", box.cols, width)):
+        if not 0 <= start < stop <= length:
+            raise RegionError(
+                f"A box of pixels must lie in the cube. Along {axis!r} it has {length} pixels. "
+                f"Received {start}:{stop}."
+            )
+
+
 def check_aligned(span: tuple[int, int], *, step: int, length: int, axis: str) -> None:
     """Refuse a range that is not one whole step (or the shorter last one).
 

@@ -28,7 +28,8 @@ FORMAT_VERSION = 1
 """Version of what a cube looks like on disk; readers refuse newer ones."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_RESERVED = {"time", "time_bnds", "x", "y", "spatial_ref", "ledger", "grids", "blocks", "coverage"}
+_COORDINATES = {"time", "time_bnds", "bounds", "x", "y", "spatial_ref"}
+_RESERVED = _COORDINATES | {"ledger", "grids", "blocks", "coverage"}
 
 
 def _check_name(name: str, *, what: str) -> None:
@@ -56,7 +57,10 @@ class Period:
     def __post_init__(self) -> None:
         try:
             start, end = date.fromisoformat(self.start), date.fromisoformat(self.end)
-        except ValueError as error:
+            # Python 3.11 also takes 20100101, which NumPy would take for a year.
+            if (start.isoformat(), end.isoformat()) != (self.start, self.end):
+                raise ValueError("not YYYY-MM-DD")
+        except (TypeError, ValueError) as error:
             raise SpecError(
                 f"Period {self.label!r}: dates must be YYYY-MM-DD. "
                 f"Received start={self.start!r}, end={self.end!r}."
@@ -103,6 +107,9 @@ class VariableSpec:
     def __post_init__(self) -> None:
         _check_name(self.name, what=type(self).__name__.removesuffix("Spec").lower())
         self._check_dtype()
+        for name in ("scale", "offset"):
+            # One spelling of a number (1.0, never 1), or equal specs would have two digests.
+            object.__setattr__(self, name, float(getattr(self, name)) + 0.0)
         if not (math.isfinite(self.scale) and math.isfinite(self.offset) and self.scale != 0):
             raise SpecError(
                 f"{self.name!r}: scale and offset must be finite and scale not 0. "
@@ -123,7 +130,8 @@ class VariableSpec:
             kind = np.dtype(self.dtype).kind
         except TypeError as error:
             raise SpecError(f"{self.name!r}: no such dtype: {self.dtype!r}.") from error
-        if kind not in "iuf" or np.dtype(self.dtype).name != self.dtype or self.dtype == "float16":
+        storable = kind in "iu" or self.dtype in ("float32", "float64")
+        if not storable or np.dtype(self.dtype).name != self.dtype:
             raise SpecError(
                 f"{self.name!r}: dtype must be an integer, float32 or float64, by its plain name "
                 f"such as 'int16'. Received {self.dtype!r}."
@@ -237,8 +245,17 @@ class LayerSpec(VariableSpec):
     def __post_init__(self) -> None:
         VariableSpec.__post_init__(self)
         object.__setattr__(self, "classes", tuple((int(v), str(m)) for v, m in self.classes))
-        if self.classes and self.storage.kind not in "iu":
-            raise SpecError(f"Layer {self.name!r}: classes need an integer dtype.")
+        if self.classes and (self.storage.kind not in "iu" or self.packed):
+            raise SpecError(f"Layer {self.name!r}: classes need an integer dtype and no scale.")
+        values = [value for value, _ in self.classes]
+        storable = np.iinfo(self.storage) if self.classes else np.iinfo("int64")
+        if len(set(values)) < len(values) or any(
+            not storable.min <= value <= storable.max for value in values
+        ):
+            raise SpecError(
+                f"Layer {self.name!r}: values of classes must be storable as {self.dtype} and "
+                f"appear once each. Received {values}."
+            )
         if any(value == self.nodata for value, _ in self.classes):
             raise SpecError(
                 f"Layer {self.name!r}: nodata is never a class. Received nodata={self.fill} "
@@ -255,7 +272,8 @@ def variable_from_dict(data: Mapping[str, Any]) -> StackSpec | LayerSpec:
     if kind is None:
         raise SpecError(f"A variable is a stack or a layer. Received kind={data.get('kind')!r}.")
     values = {key: value for key, value in data.items() if key != "kind"}
-    values["nodata"] = float(values["nodata"])
+    if values.get("nodata") == "NaN":
+        values["nodata"] = math.nan
     for listed in {"bands", "classes"} & values.keys():
         values[listed] = tuple(tuple(v) if isinstance(v, list) else v for v in values[listed])
     try:
@@ -347,6 +365,22 @@ class CubeSpec:
         if str(label) not in labels:
             raise SpecError(f"The calendar has no {label!r}. It has: {', '.join(labels)}.")
         return labels.index(str(label))
+
+    def time_of(self, name: str, label: str | None) -> int | None:
+        """Place in the calendar at which a variable is meant; None for a static one.
+
+        Raises:
+            SpecError: The variable or period is unknown, or a period was given
+                where there is no time, or none where there is.
+        """
+        if self.variable(name).static:
+            if label is not None:
+                raise SpecError(f"{name!r} has no time dimension; leave out time={label!r}.")
+            return None
+        if label is None:
+            labels = ", ".join(period.label for period in self.calendar)
+            raise SpecError(f"{name!r} varies with time; give time=, one of {labels}.")
+        return self.time_index(label)
 
     def with_variables(self, *more: StackSpec | LayerSpec) -> Self:
         """The same cube with further stacks and layers."""
@@ -450,7 +484,8 @@ def grid_to_dict(grid: GeoBox) -> dict[str, Any]:
     """JSON-able form of a grid: CRS, affine transform (a, b, c, d, e, f), shape (y, x)."""
     return {
         "crs": crs_text(grid),
-        "transform": list(tuple(grid.transform)[:6]),
+        # Adding 0.0 turns -0.0, which is equal, into 0.0, or equal grids would have two digests.
+        "transform": [float(value) + 0.0 for value in tuple(grid.transform)[:6]],
         "shape": [int(n) for n in grid.shape],
     }
 

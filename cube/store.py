@@ -143,6 +143,13 @@ def is_vacant(url: str) -> bool:
     return all(entry.suffix == ".partial" for entry in path.iterdir())
 
 
+def make_folder(url: str) -> None:
+    """Make the folder of a new cube, so that it can be locked."""
+    if not is_memory(url):
+        with explained(url):
+            Path(url).mkdir(parents=True, exist_ok=True)
+
+
 def create_group(url: str, attrs: Mapping[str, Any]) -> zarr.Group:
     """Create a root group with its attributes in one write, or open the one there."""
     with explained(url):
@@ -158,10 +165,14 @@ def root_attributes(url: str | os.PathLike[str]) -> tuple[dict[str, Any], bool]:
 
 
 def array_attributes(url: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
-    """Attributes of every array by path, from the consolidated metadata."""
-    consolidated = open_group(url).metadata.consolidated_metadata
+    """Attributes of every array by path; before consolidation, of those at the top."""
+    group = open_group(url)
+    consolidated = group.metadata.consolidated_metadata
     if consolidated is None:
-        return {}
+        with warnings.catch_warnings():
+            # A creation that was cut short may leave a folder without metadata.
+            warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
+            return {path: dict(node.attrs) for path, node in group.arrays()}
     return {
         path: dict(node.attributes)
         for path, node in consolidated.flattened_metadata.items()
@@ -239,6 +250,11 @@ def read(url: str, path: str, index: tuple[Any, ...] = (...,)) -> npt.NDArray[An
         raise StoreError(f"{path!r} cannot be read at {_text(index)}: {error}") from error
 
 
+def shape(url: str, path: str) -> tuple[int, ...]:
+    """Sizes of an array."""
+    return _cached_array(normalise(url), path, False).shape
+
+
 def write(url: str, path: str, index: tuple[Any, ...], values: npt.NDArray[Any]) -> None:
     """Write part of an array; chunks are replaced atomically, one by one."""
     with explained(url):
@@ -263,6 +279,7 @@ def explained(url: str | os.PathLike[str]) -> Iterator[None]:
             errno.EFBIG: "a file would grow past the size limit; raise it and run again",
             errno.EROFS: "the file system is read-only; write somewhere else",
             errno.EACCES: "permission denied; choose a place you may write to",
+            errno.ENOENT: "there is no such folder; create the cube first",
             errno.ENOTDIR: "a file lies where a folder is needed; choose another place",
             errno.EEXIST: "a file lies where a folder is needed; choose another place",
         }

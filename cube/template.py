@@ -113,7 +113,11 @@ def _crs_attrs(spec: CubeSpec) -> dict[str, Any]:
 
 
 def variable_plans(spec: CubeSpec, variable: StackSpec | LayerSpec) -> list[ArrayPlan]:
-    """The array of a stack or layer, and its ledger."""
+    """The ledger of a stack or layer, and its array.
+
+    The array comes last and carries the spec: what a killed addition leaves
+    behind is a whole variable, or none.
+    """
     lead = (1,) * (not variable.static)
     side, shape = spec.layout.chunk, spec.shape(variable.name)
     inner = (*lead, *variable.inner_shape)
@@ -138,7 +142,7 @@ def variable_plans(spec: CubeSpec, variable: StackSpec | LayerSpec) -> list[Arra
         dims=(*("time",) * len(lead), "region_y", "region_x"),
         attrs={"long_name": f"checksum of each region of {variable.name}; 0 = never written"},
     )
-    return [data, ledger]
+    return [ledger, data]
 
 
 def variable_attrs(variable: StackSpec | LayerSpec) -> dict[str, Any]:
@@ -197,8 +201,11 @@ def create(url: str | os.PathLike[str], spec: CubeSpec) -> str:
     url = store.normalise(url)
     if _is_this_cube(url, spec):
         return url
-    group = store.create_group(url, root_attrs(spec))
+    store.make_folder(url)
     with store.metadata_lock(url), store.explained(url):
+        if _is_this_cube(url, spec):
+            return url  # another process was faster, and may have written data already
+        group = store.create_group(url, root_attrs(spec))
         coordinates = list(coordinate_plans(spec))
         store.create_arrays(group, [plan for plan, _ in coordinates])
         for plan, values in coordinates:
@@ -224,7 +231,10 @@ def _is_this_cube(url: str, spec: CubeSpec) -> bool:
         added = {v.name: v for v in stored.variables if v.name not in _names(spec)}
         found = differences(stored, spec.with_variables(*added.values()))
     else:
-        found = [] if attrs == root_attrs(spec) else ["its creation was cut short"]
+        arrays = store.array_attributes(url).values()
+        begun = [variable_from_dict(a["quadrat_spec"]) for a in arrays if "quadrat_spec" in a]
+        same = attrs == root_attrs(spec) and all(v in spec.variables for v in begun)
+        found = [] if same else ["its creation was cut short"]
     if found:
         raise StoreError(
             f"A cube with another spec lies at {url!r}. {'; '.join(found)}. "
@@ -313,11 +323,21 @@ def _add_arrays(url: str, spec: CubeSpec, new: list[StackSpec | LayerSpec]) -> N
 
 
 def annotate(url: str | os.PathLike[str], name: str, **attrs: Any) -> None:
-    """Set attributes of a variable, such as provenance; nothing else changes."""
+    """Set attributes of a variable, such as provenance; nothing else changes.
+
+    A mapping is merged with the one that is there, under the lock, so that two
+    processes that record two times of one variable both leave their mark.
+    """
     url = store.normalise(url)
     with store.metadata_lock(url), store.explained(url):
         target = store.array(store.open_group(url, writable=True), name)
-        if all(target.attrs.get(key) == value for key, value in attrs.items()):
+        before: dict[str, Any] = target.attrs.asdict()
+        for key, value in attrs.items():
+            if isinstance(value, Mapping):
+                attrs[key] = dict(sorted({**before.get(key, {}), **value}.items()))
+        # What readers see: an annotation killed before it consolidated is finished here.
+        seen = store.array_attributes(url).get(name, {})
+        if all(seen.get(key) == value for key, value in attrs.items()):
             return
         target.attrs.update(attrs)
         store.consolidate(url)

@@ -107,6 +107,8 @@ def _findings(url: str, spec: CubeSpec, name: str) -> list[Finding]:
 def _state(url: str, spec: CubeSpec, name: str, region: Region, expected: int) -> tuple[State, str]:
     if expected == 0:
         return "never written", ""
+    if expected == ledger.UNREADABLE:
+        return "damaged", "its ledger entry cannot be read"
     try:
         found = ledger.checksum(read_region(url, name, region, spec=spec))
     except StoreError as error:

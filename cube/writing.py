@@ -45,6 +45,9 @@ def write_region(
     url, spec = store.normalise(url), spec or read_spec(url)
     check_region(spec, name, region)
     _check_data(spec, name, region, data)
+    data = nodata.one_nan(data)
+    # A region that is written anew is not whole until its tick is back.
+    ledger.clear(url, spec, name, [region])
     store.write(url, name, array_index(spec, name, region), data)
     ledger.tick(url, spec, name, region, ledger.checksum(data))
 

@@ -13,6 +13,7 @@ import pandas as pd
 from cube.collecting import collect
 from cube.coverage import Coverage
 from cube.errors import SpecError
+from cube.template import read_spec
 from inference.baselines import Folds, forest_out_of_fold, mean_out_of_fold, random_folds
 from inference.features import context_features, polygon_features
 from inference.scores import format_scores, score_table
@@ -102,7 +103,9 @@ def evaluate(  # noqa: PLR0913  (what was predicted, and all it is held against)
     """
     counted = polygons[persons].to_numpy(dtype="float64")
     measured = log_density(coverage, counted)
-    collected = collect(coverage, layer, time=sample.label_time, client=client)
+    static = read_spec(coverage.url).layer(layer).static
+    time = None if static else sample.label_time
+    collected = collect(coverage, layer, time=time, client=client)
     density = collected["mean"].to_numpy() / (coverage.pixel_area / 1e6)
     predictions = {MODEL: np.log(density)}
     predictions |= baselines(coverage, sample, split, measured, client=client)

@@ -125,7 +125,9 @@ def fit_fold(  # noqa: PLR0913  (where, what, on which part, how, where to)
     part = split.folds[fold]
     streams = _Streams(url=url, sample=sample, split=split, part=part, fit=fit)
     check_leaks(split.windows, streams.seen, part.test_windows, buffer_px=split.buffer_px)
-    moments = training_moments(url, sample, split.windows, streams.seen)
+    moments = training_moments(
+        url, sample, split.windows, streams.seen, supervision=streams.supervision
+    )
 
     def fresh(seed: int) -> keras.Model:
         size = split.windows.size
@@ -195,12 +197,24 @@ class _Streams:
         """Training and validation polygons, shuffled."""
         return self._stream(self.seen, self.part.fitted_polygons, seed, augment=self.fit.augment)
 
-    def _stream(self, ids: IntArray, polygons: IntArray, seed: int, **options: Any) -> ChipStream:
+    @property
+    def supervision(self) -> Supervision:
+        """Every polygon that the fold may use."""
+        return self._supervision(self.part.fitted_polygons)
+
+    def _supervision(self, polygons: IntArray) -> Supervision:
         coverage = coverages.load(self.url, self.split.coverage)
-        supervision = Supervision(coverage=coverage, polygons=polygons)
+        return Supervision(coverage=coverage, polygons=polygons)
+
+    def _stream(self, ids: IntArray, polygons: IntArray, seed: int, **options: Any) -> ChipStream:
         spec = StreamSpec(batch=self.fit.batch, seed=seed, **options)
         return ChipStream(
-            self.url, self.sample, self.split.windows, ids, spec, supervision=supervision
+            self.url,
+            self.sample,
+            self.split.windows,
+            ids,
+            spec,
+            supervision=self._supervision(polygons),
         )
 
 
@@ -265,7 +279,7 @@ def assemble(
             Standardise(
                 mean=moments[stack.name].mean.tolist(),
                 std=moments[stack.name].std.tolist(),
-                nodata=None if stack.storage.kind == "f" else stack.fill,
+                nodata=None if stack.storage.kind == "f" else int(stack.fill),
                 scale=stack.scale,
                 offset=stack.offset,
                 name=f"standardise_{stack.name}",

@@ -12,6 +12,11 @@ from typing import Any
 import keras
 from keras import ops
 
+_WIDE = ("int32", "uint32", "int64", "uint64", "float64")
+
+_MANY_STEPS = 2**20
+"""Offset in scale steps from which float32 would round the steps away."""
+
 
 @keras.saving.register_keras_serializable(package="quadrat")
 class Standardise(keras.layers.Layer):
@@ -20,7 +25,7 @@ class Standardise(keras.layers.Layer):
     Args:
         mean: Physical mean of each band over the training pixels.
         std: Physical deviation of each band, above 0.
-        nodata: Stored value of "not observed"; None for floats, where it is NaN.
+        nodata: Stored value of "not observed", an integer; None for floats, where it is NaN.
         scale: ``physical = stored * scale + offset``.
         offset: See ``scale``.
 
@@ -34,17 +39,17 @@ class Standardise(keras.layers.Layer):
         *,
         mean: Sequence[float],
         std: Sequence[float],
-        nodata: float | None,
+        nodata: int | None,
         scale: float = 1.0,
         offset: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        # Integers beyond float32's 24 bits would come out changed if Keras cast them first.
+        # Keras would cast float64 to float32 before this layer sees it.
         self.autocast = False
         self.mean = [float(v) for v in mean]
         self.std = [float(v) for v in std]
-        self.nodata = None if nodata is None else float(nodata)
+        self.nodata = None if nodata is None else int(nodata)
         self.scale = float(scale)
         self.offset = float(offset)
 
@@ -53,9 +58,14 @@ class Standardise(keras.layers.Layer):
         if self.nodata is None:
             observed = ops.logical_not(ops.isnan(stored))
         else:
-            observed = ops.not_equal(stored, ops.cast(self.nodata, stored.dtype))
-        values = ops.cast(stored, "float32") * self.scale + self.offset
-        standard = (values - ops.array(self.mean, "float32")) / ops.array(self.std, "float32")
+            # Not cast from a float: 2**31 - 1 would become another number, and nodata a value.
+            observed = ops.not_equal(stored, ops.convert_to_tensor(self.nodata, stored.dtype))
+        # What float32's 24 bits cannot hold keeps its differences until the mean is off.
+        wide = keras.backend.standardize_dtype(stored.dtype) in _WIDE
+        exact = "float64" if wide or abs(self.offset / self.scale) > _MANY_STEPS else "float32"
+        values = ops.cast(stored, exact) * self.scale + self.offset
+        standard = (values - ops.array(self.mean, exact)) / ops.array(self.std, exact)
+        standard = ops.cast(standard, "float32")
         return ops.where(observed, standard, ops.zeros_like(standard))
 
     def compute_output_spec(self, stored: Any) -> keras.KerasTensor:

@@ -16,10 +16,14 @@ from cube.regions import Region, tiles
 from cube.template import read_spec
 from cube.windows import Windows, footprint
 from training.samples import SampleSpec
+from training.stream import Supervision
 from training.targets import pixel_km2
 
 TILE = 512
 """Side of the tiles that are read at once; sums do not depend on the cube's chunks."""
+
+_DUST = 1e-12
+"""Share of the mean below which a deviation is rounding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +67,18 @@ class _Running:
 
     def moments(self) -> Moments:
         std = np.sqrt(self.squares / np.maximum(self.count, 1))
-        return Moments(mean=self.mean, std=np.where(std > 0, std, 1.0), count=self.count)
+        # The sum of a constant leaves dust of about 1e-16 of it, by which nothing may be divided.
+        spread = std > _DUST * np.abs(self.mean)
+        return Moments(mean=self.mean, std=np.where(spread, std, 1.0), count=self.count)
 
 
 def training_moments(
-    url: str | os.PathLike[str], sample: SampleSpec, windows: Windows, ids: npt.ArrayLike
+    url: str | os.PathLike[str],
+    sample: SampleSpec,
+    windows: Windows,
+    ids: npt.ArrayLike,
+    *,
+    supervision: Supervision | None = None,
 ) -> dict[str, Moments]:
     """Statistics of every input band, and of the target, over the windows that train.
 
@@ -78,6 +89,7 @@ def training_moments(
         sample: Inputs and target.
         windows: What ids refer to.
         ids: Training windows; pixels outside them are never read into a sum.
+        supervision: Pixels that weigh nothing are left out of the label's statistics.
 
     Returns:
         Stack name to moments per band of physical values, and ``"label"`` to
@@ -108,7 +120,10 @@ def training_moments(
         region = Region(time=sample.time_of(spec, layer.name), rows=tile.rows, cols=tile.cols)
         label = nodata.decode(read_bands(url, layer.name, region, spec=spec), layer)
         learned = sample.target.forward(label, pixel_km2=area_km2)
-        running["label"].add(learned[None, inside])
+        counted = inside
+        if supervision is not None:
+            counted = inside & (supervision.weights(tile.rows, tile.cols) > 0)
+        running["label"].add(learned[None, counted])
     found = {name: sums.moments() for name, sums in running.items()}
     _check_seen(found)
     return found

@@ -64,6 +64,7 @@ def pixel_km2(grid: GeoBox) -> float:
         SpecError: The grid is in degrees or feet.
     """
     crs = grid.crs
-    if crs is None or {axis.unit_name for axis in crs.proj.axis_info[:2]} != {"metre"}:
+    units = set() if crs is None else {axis.unit_name for axis in crs.proj.axis_info[:2]}
+    if crs is None or not crs.projected or units != {"metre"}:
         raise SpecError("Areas need a projected grid, in metres; warp onto one first.")
     return abs(grid.transform.a * grid.transform.e) / 1e6

@@ -44,7 +44,8 @@ def unet(
             f"try {size // step * step or step}."
         )
     chips = keras.Input((size, size, bands), name="chips")
-    x = _convolve(chips, widths[0], seed, "stem")
+    last = seed + 2 * len(widths)  # the levels take those below
+    x = _convolve(chips, widths[0], last, "stem")
     passed = []
     for level, width in enumerate(widths):
         if level:
@@ -58,7 +59,10 @@ def unet(
         if level == 0:
             x = layers.SpatialDropout2D(dropout, seed=seed)(x)
         x = _convolve(x, width, seed + len(widths) + level, f"up{level}")
-    return keras.Model(chips, layers.Conv2D(outputs, 1, name="head")(x), name="unet")
+    head = layers.Conv2D(
+        outputs, 1, kernel_initializer=keras.initializers.GlorotUniform(seed=last + 1), name="head"
+    )
+    return keras.Model(chips, head(x), name="unet")
 
 
 def _convolve(x: Any, width: int, seed: int, name: str) -> Any:

@@ -1,0 +1,533 @@
+"""Laws of the one warp: any cut gives the same bits, GDAL at once is the oracle, nodata never counts."""
+
+from __future__ import annotations
+
+import math
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pyproj
+import pytest
+import rasterio
+from affine import Affine
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from odc.geo.geobox import GeoBox
+from rasterio.enums import Resampling
+from rasterio.vrt import WarpedVRT
+from rasterio.warp import reproject
+
+from cube.errors import SourceError
+from cube.scenes import RESAMPLING, Scene, SceneBand
+from cube.warp import check_overlap, read_scene
+from tests.rasters import LEFT, TOP, UTM, grid_at, noise, positions, whole, write_tiff
+
+HALO = 20
+
+
+def corner_in(crs):
+    """The corner of :func:`tests.rasters.grid_at`, in another CRS."""
+    return pyproj.Transformer.from_crs(UTM, crs, always_xy=True).transform(LEFT, TOP)
+
+
+def lonlat(shape, step):
+    """Geographic grid whose corner lies just outside that of ``grid_at``."""
+    lon, lat = corner_in("EPSG:4326")
+    return GeoBox(shape, Affine(step, 0, lon - 3 * step, 0, -step, lat + 3 * step), "EPSG:4326")
+
+
+def scene_of(path, crs, *, nodata=-9.0, resampling="nearest", bands=("a",), **facts):
+    layers = tuple(SceneBand(name=b, href=str(path), index=i) for i, b in enumerate(bands, 1))
+    return Scene(id="s", layers=layers, crs=crs, nodata=nodata, resampling=resampling, **facts)
+
+
+# Source and target grid; every target is wider than GDAL's blocks of 512 x 128 pixels.
+CASES = {
+    "UTM to UTM, shifted": (grid_at((170, 660)), grid_at((160, 640), shift=(10.37, -5.61))),
+    "UTM to UTM, refined": (
+        grid_at((50, 200)),
+        grid_at((160, 640), pixel_m=9.3, shift=(3.3, 4.4)),
+    ),
+    "UTM to polyconic, coarsened": (
+        grid_at((520, 2000), pixel_m=10),
+        grid_at((150, 620), pixel_m=31.7, crs="EPSG:5880", corner=corner_in("EPSG:5880")),
+    ),
+    "UTM to Albers, coarsened": (
+        grid_at((300, 1300), pixel_m=15, crs="EPSG:32613", corner=(400_000, 4_500_000)),
+        grid_at(
+            (150, 620),
+            crs="EPSG:5070",
+            corner=pyproj.Transformer.from_crs("EPSG:32613", "EPSG:5070", always_xy=True).transform(
+                400_000, 4_500_000
+            ),
+        ),
+    ),
+    "longitude and latitude to UTM, refined": (lonlat((52, 200), 0.001), grid_at((160, 640))),
+    "longitude and latitude to UTM, coarsened": (
+        lonlat((520, 2000), 0.0001),
+        grid_at((160, 640)),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    """(case, resampling) to scene, grid and the halo-wide whole; noise with holes of nodata."""
+    folder = tmp_path_factory.mktemp("warp")
+
+    @cache
+    def make(name, resampling):
+        source, grid = CASES[name]
+        path = folder / f"{list(CASES).index(name)}.tif"
+        if not path.exists():
+            values = noise(source.shape, seed=7)
+            values[np.random.default_rng(3).random(source.shape) < 0.02] = -9
+            write_tiff(path, values, grid=source, nodata=-9)
+        scene = scene_of(path, str(source.crs), resampling=resampling)
+        rows, cols = whole(grid)
+        wide = (rows[0] - HALO, rows[1] + HALO), (cols[0] - HALO, cols[1] + HALO)
+        return scene, grid, read_scene(scene, grid, *wide)
+
+    return make
+
+
+every_case = pytest.mark.parametrize("name", CASES)
+every_way = pytest.mark.parametrize("resampling", RESAMPLING)
+
+
+def spans(length):
+    """Half-open ranges that may reach into the halo, at least one pixel long."""
+    ends = st.integers(-HALO, length + HALO)
+    return st.tuples(ends, ends).filter(lambda ab: ab[0] != ab[1]).map(sorted).map(tuple)
+
+
+class TestTiles:
+    @every_case
+    @every_way
+    @settings(deadline=None, max_examples=5, suppress_health_check=list(HealthCheck))
+    @given(data=st.data())
+    def test_any_tile_read_alone_equals_the_whole_to_the_bit(self, case, name, resampling, data):
+        scene, grid, everything = case(name, resampling)
+        rows, cols = data.draw(spans(grid.shape[0])), data.draw(spans(grid.shape[1]))
+        tile = read_scene(scene, grid, rows, cols)
+        part = everything[
+            :, rows[0] + HALO : rows[1] + HALO, cols[0] + HALO : cols[1] + HALO
+        ]
+        np.testing.assert_array_equal(tile, part)
+
+    @every_case
+    @every_way
+    def test_tiles_side_by_side_give_the_whole_to_the_bit(self, case, name, resampling):
+        scene, grid, everything = case(name, resampling)
+        height, width = grid.shape
+        mosaic = np.full((1, height, width), np.inf, "float32")
+        for top in range(0, height, 64):
+            for left in range(0, width, 256):
+                rows, cols = (top, min(top + 64, height)), (left, min(left + 256, width))
+                mosaic[:, slice(*rows), slice(*cols)] = read_scene(scene, grid, rows, cols)
+        np.testing.assert_array_equal(mosaic, everything[:, HALO:-HALO, HALO:-HALO])
+
+    @every_case
+    @every_way
+    def test_reading_equals_one_virtual_raster_over_the_grid(self, case, name, resampling):
+        scene, grid, everything = case(name, resampling)
+        expected = gdal_at_once(scene, grid)
+        found = everything[:, HALO:-HALO, HALO:-HALO]
+        np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
+        if resampling in ("nearest", "mode"):
+            np.testing.assert_array_equal(found, expected)
+        else:
+            np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
+
+    @every_case
+    def test_every_case_tests_observed_and_missing_pixels(self, case, name):
+        *_, everything = case(name, "nearest")
+        assert 0.5 < np.isfinite(everything).mean() < 0.99
+
+    @pytest.mark.parametrize("resampling", ["nearest", "cubic", "average"])
+    def test_four_threads_read_what_one_reads(self, case, resampling):
+        scene, grid, everything = case("UTM to UTM, shifted", resampling)
+        boxes = [((r, r + 40), (c, c + 160)) for r in range(0, 160, 40) for c in range(0, 640, 160)]
+        with ThreadPoolExecutor(4) as pool:
+            tiles = list(pool.map(lambda box: read_scene(scene, grid, *box), boxes))
+        for (rows, cols), tile in zip(boxes, tiles, strict=True):
+            part = everything[:, HALO:-HALO, HALO:-HALO][:, slice(*rows), slice(*cols)]
+            np.testing.assert_array_equal(tile, part)
+
+    def test_a_halo_wider_than_the_margin_is_refused(self, case):
+        scene, grid, _ = case("UTM to UTM, shifted", "nearest")
+        with pytest.raises(SourceError, match="may reach 256 pixels outside the grid"):
+            read_scene(scene, grid, (-257, 10), (0, 10))
+        with pytest.raises(SourceError, match="may reach 256 pixels outside the grid"):
+            read_scene(scene, grid, (0, 10), (0, grid.shape[1] + 257))
+
+
+def gdal_at_once(scene, grid):
+    """The oracle: exact transform, fixed filter, the exact grid read in one go."""
+    with rasterio.open(scene.layers[0].href) as source:
+        scale = pixels_per_source_pixel(source, scene, grid)
+        with WarpedVRT(
+            source,
+            src_crs=scene.crs,
+            crs=str(grid.crs),
+            transform=grid.transform,
+            width=grid.shape[1],
+            height=grid.shape[0],
+            src_nodata=scene.nodata,
+            nodata=math.nan,
+            dtype="float32",
+            resampling=Resampling[scene.resampling],
+            tolerance=1e-6,
+            XSCALE=scale[0],
+            YSCALE=scale[1],
+        ) as warped:
+            return warped.read()
+
+
+def pixels_per_source_pixel(source, scene, grid):
+    """Along the source's (x, y), at the centre of the grid, by differences; at most 1."""
+    back = pyproj.Transformer.from_crs(str(grid.crs), scene.crs, always_xy=True)
+    onto = pyproj.Transformer.from_crs(scene.crs, str(grid.crs), always_xy=True)
+    middle = grid.transform @ (grid.shape[1] / 2, grid.shape[0] / 2)
+    col, row = ~source.transform @ back.transform(*middle)
+    ends = [
+        (~grid.transform) @ onto.transform(*(source.transform @ place))
+        for place in ((col, row), (col + 0.5, row), (col, row + 0.5))
+    ]
+    scale = [2 * math.dist(ends[0], end) for end in ends[1:]]
+    return [1.0 if s > 0.999 else s for s in scale]
+
+
+class TestFilter:
+    @pytest.mark.parametrize("resampling", ["bilinear", "cubic", "average"])
+    def test_coarsening_filters_noise_as_gdal_does_by_default(self, tmp_path, resampling):
+        source, grid = grid_at((1200, 1200), pixel_m=5), grid_at((200, 200), shift=(0.3, 0.4))
+        values = noise(source.shape)
+        scene = scene_of(
+            write_tiff(tmp_path / "n.tif", values, grid=source, nodata=-9),
+            UTM,
+            resampling=resampling,
+        )
+        inner = (slice(None), slice(5, -5), slice(5, -5))
+        found = read_scene(scene, grid, *whole(grid))[inner]
+        expected = np.zeros((1, *grid.shape), "float32")
+        reproject(
+            values,
+            expected[0],
+            src_transform=source.transform,
+            src_crs=UTM,
+            dst_transform=grid.transform,
+            dst_crs=UTM,
+            resampling=Resampling[resampling],
+        )
+        assert found.std() == pytest.approx(expected[inner].std(), rel=0.03)
+        # An aliasing filter of scale 1 would leave 0.67 for bilinear.
+        assert found.std() < 0.3
+        if resampling == "bilinear":
+            assert found.std() == pytest.approx(0.11, abs=0.01)
+
+    @pytest.mark.parametrize("resampling", RESAMPLING)
+    def test_a_constant_stays_constant_when_coarsened_and_refined(self, tmp_path, resampling):
+        source = grid_at((120, 120))
+        path = write_tiff(tmp_path / "c.tif", np.full((120, 120), 3.25, "float32"), grid=source)
+        scene = scene_of(path, UTM, nodata=None, resampling=resampling)
+        for pixel_m in (7.0, 71.0):
+            grid = grid_at((30, 30), pixel_m=pixel_m, shift=(3.1, 3.7))
+            np.testing.assert_allclose(read_scene(scene, grid, *whole(grid)), 3.25, rtol=1e-6)
+
+    def test_the_filter_has_the_width_that_fits_at_the_grid_not_at_the_scene(self, tmp_path):
+        # A degree of longitude at 60 degrees north is half of one at the equator.
+        globe = GeoBox((1800, 360), Affine(1 / 36, 0, -5, 0, -0.1, 90), "EPSG:4326")
+        columns = np.broadcast_to(np.arange(360) % 2, globe.shape).astype("float32")
+        path = write_tiff(tmp_path / "globe.tif", columns, grid=globe)
+        scene = scene_of(path, "EPSG:4326", nodata=None, resampling="bilinear")
+        # 1/36 degree is 1546 m there: pixels of that size must not be smoothed over two columns.
+        grid = GeoBox((8, 60), Affine(1546.3, 0, 500_000, 0, -1546.3, 6_660_000), "EPSG:32631")
+        found = read_scene(scene, grid, *whole(grid))[0, 4]
+        assert found.max() - found.min() > 0.8
+
+    def test_overviews_of_the_file_do_not_change_a_value(self, tmp_path):
+        source, grid = grid_at((256, 256), pixel_m=10), grid_at((60, 60), pixel_m=40)
+        path = write_tiff(tmp_path / "o.tif", noise(source.shape), grid=source, tiled=True)
+        scene = scene_of(path, UTM, nodata=None, resampling="bilinear")
+        before = read_scene(scene, grid, *whole(grid))
+        with rasterio.open(path, "r+") as target:
+            target.build_overviews([2, 4], Resampling.nearest)
+        np.testing.assert_array_equal(read_scene(scene, grid, *whole(grid)), before)
+
+
+class TestPlace:
+    """A pixel's value tells where it was: half a pixel off is visible as a number."""
+
+    @pytest.fixture
+    def scene(self, tmp_path):
+        return scene_of(write_tiff(tmp_path / "p.tif", positions((90, 130))), UTM)
+
+    @every_way
+    def test_the_same_grid_gives_exactly_the_pixels(self, scene, resampling):
+        grid = grid_at((90, 130))
+        found = read_scene(replace(scene, resampling=resampling), grid, *whole(grid))
+        np.testing.assert_array_equal(found[0], positions((90, 130)))
+
+    @every_way
+    @pytest.mark.parametrize("shift", [(1, 0), (0, 1), (7, 11)])
+    def test_a_grid_shifted_by_whole_pixels_gives_the_shifted_pixels(
+        self, scene, resampling, shift
+    ):
+        grid = grid_at((60, 80), shift=shift)
+        found = read_scene(replace(scene, resampling=resampling), grid, *whole(grid))
+        down, right = shift
+        expected = positions((90, 130))[down : down + 60, right : right + 80]
+        np.testing.assert_array_equal(found[0], expected)
+
+    def test_bilinear_gives_the_value_of_the_place_half_a_pixel_away(self, scene):
+        grid = grid_at((60, 80), shift=(4.5, 9.25))
+        found = read_scene(replace(scene, resampling="bilinear"), grid, *whole(grid))
+        rows, cols = np.indices((60, 80))
+        np.testing.assert_allclose(found[0], 1000 * (rows + 4.5) + cols + 9.25, rtol=1e-6)
+
+    def test_average_of_whole_pixels_is_the_mean_of_the_block(self, scene):
+        grid = grid_at((30, 40), pixel_m=90)
+        found = read_scene(replace(scene, resampling="average"), grid, *whole(grid))
+        blocks = positions((90, 120)).reshape(30, 3, 40, 3).mean(axis=(1, 3))
+        np.testing.assert_allclose(found[0], blocks, rtol=1e-6)
+
+    def test_outside_the_file_is_nothing_observed(self, scene):
+        grid = grid_at((100, 150), shift=(-5, -8))
+        found = read_scene(scene, grid, *whole(grid))[0]
+        inside = np.zeros((100, 150), bool)
+        inside[5:95, 8:138] = True
+        np.testing.assert_array_equal(np.isfinite(found), inside)
+        np.testing.assert_array_equal(found[5:95, 8:138], positions((90, 130)))
+
+    @every_way
+    def test_a_rotated_file_equals_gdal(self, tmp_path, resampling):
+        grid = grid_at((70, 90))
+        turned = GeoBox(
+            (90, 130), grid.transform @ Affine.translation(20, -30) @ Affine.rotation(23), UTM
+        )
+        path = write_tiff(tmp_path / "r.tif", noise((90, 130)), grid=turned, nodata=-9)
+        scene = scene_of(path, UTM, resampling=resampling)
+        found, expected = read_scene(scene, grid, *whole(grid)), gdal_at_once(scene, grid)
+        assert 0.3 < np.isfinite(found).mean()
+        np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
+
+    def test_a_south_up_file_is_turned_over(self, tmp_path):
+        grid = grid_at((90, 130))
+        up = GeoBox((90, 130), Affine(30, 0, LEFT, 0, 30, TOP - 90 * 30), UTM)
+        path = write_tiff(tmp_path / "u.tif", positions((90, 130))[::-1], grid=up)
+        found = read_scene(scene_of(path, UTM), grid, *whole(grid))
+        np.testing.assert_array_equal(found[0], positions((90, 130)))
+
+
+class TestNodata:
+    def read(self, path, *, resampling="nearest", bands=("a",), nodata=None):
+        grid = grid_at((40, 50))
+        scene = scene_of(path, UTM, nodata=nodata, resampling=resampling, bands=bands)
+        return read_scene(scene, grid, *whole(grid))
+
+    @pytest.mark.parametrize(
+        ("dtype", "nodata"),
+        [("uint8", 0), ("int16", -32768), ("float32", -99999), ("float32", math.nan)],
+    )
+    def test_nodata_becomes_nan_and_nothing_else_does(self, tmp_path, dtype, nodata):
+        values = noise((40, 50), dtype=dtype)
+        holes = np.random.default_rng(1).random((40, 50)) < 0.1
+        values[holes] = nodata
+        found = self.read(write_tiff(tmp_path / "n.tif", values), nodata=nodata)[0]
+        np.testing.assert_array_equal(np.isnan(found), holes)
+        np.testing.assert_array_equal(found[~holes], values[~holes].astype("float32"))
+
+    @every_way
+    def test_without_nodata_every_pixel_counts(self, tmp_path, resampling):
+        values = noise((40, 50), dtype="uint8")
+        values[::3] = 0
+        path = write_tiff(tmp_path / "n.tif", values, nodata=0)
+        found = self.read(path, resampling=resampling)[0]
+        np.testing.assert_array_equal(found, values.astype("float32"))
+
+    @every_way
+    def test_nodata_of_one_band_says_nothing_about_the_others(self, tmp_path, resampling):
+        values = noise((3, 40, 50), dtype="uint8")
+        values[0, 5:9, 5:9] = values[1, 20, 20] = values[:, 30, 30] = 0
+        path = write_tiff(tmp_path / "n.tif", values, nodata=0)
+        found = self.read(path, resampling=resampling, bands=("a", "b", "c"), nodata=0)
+        np.testing.assert_array_equal(found, np.where(values == 0, np.nan, values))
+
+    @every_way
+    @pytest.mark.parametrize(("dtype", "nodata"), [("uint8", 0), ("float32", -9)])
+    def test_a_band_reads_the_same_alone_and_among_others(
+        self, tmp_path, resampling, dtype, nodata
+    ):
+        values = noise((3, 170, 190), dtype=dtype)
+        values[np.random.default_rng(2).random(values.shape) < 0.2] = nodata
+        grid, source = grid_at((60, 70), pixel_m=70, shift=(0.2, 0.6)), grid_at((170, 190))
+        together = write_tiff(tmp_path / "t.tif", values, grid=source, nodata=nodata)
+        names = ("a", "b", "c")
+        found = read_scene(
+            scene_of(together, UTM, nodata=nodata, resampling=resampling, bands=names),
+            grid,
+            *whole(grid),
+        )
+        for i in range(3):
+            path = write_tiff(tmp_path / f"{i}.tif", values[i], grid=source, nodata=nodata)
+            alone = scene_of(path, UTM, nodata=nodata, resampling=resampling)
+            np.testing.assert_array_equal(found[i : i + 1], read_scene(alone, grid, *whole(grid)))
+
+    @pytest.mark.parametrize("nodata", [None, 7.0])
+    def test_what_a_file_masks_is_nodata_in_any_case(self, tmp_path, nodata):
+        values = noise((2, 40, 50), dtype="uint8")
+        path = write_tiff(tmp_path / "m.tif", values)
+        masked = np.zeros((40, 50), bool)
+        masked[:12] = True
+        with (
+            rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+            rasterio.open(path, "r+") as target,
+        ):
+            target.write_mask(~masked)
+        found = self.read(path, bands=("a", "b"), nodata=nodata)
+        np.testing.assert_array_equal(np.isnan(found), masked | (values == (nodata or -1)))
+
+    def test_averages_leave_nodata_out(self, tmp_path):
+        values = np.full((40, 50), 10, "uint8")
+        values[::2] = 0
+        path = write_tiff(tmp_path / "n.tif", values, nodata=0)
+        grid = grid_at((20, 25), pixel_m=60)
+        scene = scene_of(path, UTM, nodata=0, resampling="average")
+        np.testing.assert_array_equal(read_scene(scene, grid, *whole(grid)), 10)
+
+
+class TestValues:
+    @pytest.mark.parametrize("dtype", ["int32", "uint32", "float64"])
+    def test_wide_numbers_keep_every_digit_for_nearest(self, tmp_path, dtype):
+        values = (2**24 + 1 + np.arange(2000).reshape(40, 50)).astype(dtype)
+        values = values + 0.125 if dtype == "float64" else values
+        grid = grid_at((40, 50))
+        scene = scene_of(write_tiff(tmp_path / "w.tif", values), UTM, nodata=None)
+        found = read_scene(scene, grid, *whole(grid))
+        assert found.dtype == "float64"
+        np.testing.assert_array_equal(found[0], values)
+
+    def test_a_wide_file_keeps_its_digits_beside_a_narrow_one(self, tmp_path):
+        wide = 2**24 + 1 + np.arange(2000, dtype="int32").reshape(40, 50)
+        narrow = write_tiff(tmp_path / "n.tif", noise((40, 50)))
+        layers = (
+            SceneBand(name="a", href=narrow),
+            SceneBand(name="b", href=write_tiff(tmp_path / "w.tif", wide)),
+        )
+        grid = grid_at((40, 50))
+        found = Scene(id="s", layers=layers, crs=UTM, nodata=None).read(grid, *whole(grid))
+        np.testing.assert_array_equal(found[1], wide)
+
+    def test_scale_and_offset_make_physical_values_of_observed_pixels(self, tmp_path):
+        values = noise((40, 50), dtype="uint16")
+        values[0] = 0
+        path = write_tiff(tmp_path / "s.tif", values)
+        grid = grid_at((40, 50))
+        scene = scene_of(path, UTM, nodata=0, scale=2.75e-5, offset=-0.2)
+        found = read_scene(scene, grid, *whole(grid))[0]
+        expected = (values * 2.75e-5 - 0.2).astype("float32")
+        np.testing.assert_array_equal(found[1:], expected[1:])
+        assert np.isnan(found[0]).all()
+
+    def test_bands_come_in_the_scenes_order_from_whatever_file_and_place(self, tmp_path):
+        values = noise((3, 40, 50), seed=4)
+        one = write_tiff(tmp_path / "one.tif", values[:2])
+        other = write_tiff(tmp_path / "other.tif", values[2])
+        layers = (
+            SceneBand(name="second", href=one, index=2),
+            SceneBand(name="third", href=other),
+            SceneBand(name="first", href=one, index=1),
+        )
+        scene = Scene(id="s", layers=layers, crs=UTM, nodata=None)
+        grid = grid_at((40, 50))
+        assert scene.bands == ("second", "third", "first")
+        np.testing.assert_array_equal(scene.read(grid, *whole(grid)), values[[1, 2, 0]])
+
+
+class TestErrors:
+    """One line that names the file, never a traceback from GDAL."""
+
+    def fails(self, scene, match):
+        grid = grid_at((40, 50))
+        with pytest.raises(SourceError, match=match) as caught:
+            read_scene(scene, grid, *whole(grid))
+        assert "\n" not in str(caught.value)
+
+    def test_a_missing_file_is_refused(self, tmp_path):
+        self.fails(scene_of(tmp_path / "gone.tif", UTM), "gone.tif.* cannot be read: .*No such")
+
+    def test_a_missing_band_is_refused(self, tmp_path):
+        path = write_tiff(tmp_path / "a.tif", noise((40, 50)))
+        layers = (SceneBand(name="a", href=path, index=3),)
+        self.fails(Scene(id="s", layers=layers, crs=UTM, nodata=None), r"band 3 .* which has 1\.")
+
+    def test_a_file_that_is_no_raster_is_refused(self, tmp_path):
+        path = tmp_path / "a.tif"
+        path.write_text("not a raster")
+        self.fails(scene_of(path, UTM), "cannot be read: .*not recognized")
+
+    @pytest.mark.parametrize("profile", [{}, {"tiled": True, "blockxsize": 16, "blockysize": 16}])
+    def test_a_file_cut_off_after_it_was_declared_is_refused(self, tmp_path, profile):
+        path = write_tiff(tmp_path / "a.tif", noise((40, 50)), **profile)
+        scene = scene_of(path, UTM)
+        os.truncate(path, int(os.path.getsize(path) * 0.6))
+        self.fails(scene, "a.tif.* cannot be read: ")
+
+    def test_a_crs_that_nobody_knows_is_refused(self, tmp_path):
+        path = write_tiff(tmp_path / "a.tif", noise((40, 50)))
+        self.fails(scene_of(path, "EPSG:999999"), "its CRS cannot be used: ")
+
+    def test_a_crs_in_which_the_pixels_have_no_place_is_refused(self, tmp_path):
+        path = write_tiff(tmp_path / "a.tif", noise((40, 50)))
+        self.fails(scene_of(path, "EPSG:4326"), "cannot be placed on the grid; check its CRS")
+
+
+class TestOverlap:
+    def scene(self, bounds, crs):
+        return replace(scene_of("unread.tif", crs), footprint=bounds)
+
+    def test_a_scene_elsewhere_is_refused_with_both_extents(self):
+        grid = grid_at((40, 50))
+        scene = self.scene((0.0, 8_000_000.0, 3000.0, 8_003_000.0), UTM)
+        with pytest.raises(
+            SourceError,
+            match=r"does not meet the grid. It covers x 0\.\.3000, y 8e\+06\.\.8\.003e\+06 .*; "
+            r"the grid covers x 290000\.\.291500, y 9\.1088e\+06\.\.9\.11e\+06",
+        ):
+            check_overlap(scene, grid)
+
+    def test_a_scene_that_shares_only_an_edge_is_refused(self):
+        grid = grid_at((40, 50))
+        with pytest.raises(SourceError, match="does not meet the grid"):
+            self.scene((LEFT - 300, TOP - 300, LEFT, TOP), UTM).check(grid)
+
+    def test_coordinates_in_metres_declared_as_degrees_are_refused(self):
+        with pytest.raises(SourceError, match="does not meet the grid"):
+            self.scene((LEFT, TOP - 300, LEFT + 300, TOP), "EPSG:4326").check(grid_at((40, 50)))
+
+    def test_a_crs_that_nobody_knows_is_refused(self):
+        with pytest.raises(SourceError, match="its CRS cannot be used"):
+            self.scene((0, 0, 1, 1), "EPSG:999999").check(grid_at((40, 50)))
+
+    @pytest.mark.parametrize(
+        ("bounds", "crs"),
+        [
+            ((LEFT + 1490, TOP - 9000, LEFT + 9000, TOP - 1190), UTM),  # a corner
+            ((-180.0, -90.0, 180.0, 90.0), "EPSG:4326"),  # the globe
+            ((-5.5e6, -5.5e6, 5.5e6, 5.5e6), "+proj=geos +h=35785831 +lon_0=0 +ellps=WGS84"),
+            ((160_000.0, 9_000_000.0, 840_000.0, 9_900_000.0), "EPSG:32725"),
+        ],
+    )
+    def test_a_scene_that_meets_the_grid_is_accepted(self, bounds, crs):
+        self.scene(bounds, crs).check(grid_at((40, 50)))
+
+    def test_a_globe_meets_a_grid_at_the_antimeridian(self):
+        grid = GeoBox((40, 50), Affine(3e4, 0, 3e5, 0, -3e4, 6e6), "EPSG:32760")
+        self.scene((-180.0, -90.0, 180.0, 90.0), "EPSG:4326").check(grid)
+
+    def test_a_scene_without_footprint_is_not_judged(self):
+        scene_of("unread.tif", UTM).check(grid_at((40, 50)))
