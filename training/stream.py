@@ -156,7 +156,7 @@ class ChipStream:
             supervision: Weights of labels; by default every observed label counts 1.
 
         Raises:
-            SplitError: There are no windows, or some are named twice.
+            SplitError: There are no windows, or some are named twice or are not there.
             SpecError: The cube lacks what the sample needs.
         """
         self.url = store.normalise(url)
@@ -169,6 +169,11 @@ class ChipStream:
         sample.check(self.cube)
         if not len(self.ids) or len(np.unique(self.ids)) != len(self.ids):
             raise SplitError(f"A stream needs windows, once each. Received {len(self.ids)} ids.")
+        if self.ids[0] < 0 or self.ids[-1] >= len(windows):
+            raise SplitError(
+                f"Windows are numbered from 0 to {len(windows) - 1}. Received {self.ids[0]} to "
+                f"{self.ids[-1]}."
+            )
         if windows.shape != tuple(self.cube.grid.shape):
             raise SplitError(
                 f"Windows lie on a grid of {windows.shape}, the cube on "

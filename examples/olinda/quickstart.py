@@ -5,6 +5,7 @@ model per fold, the table of tracts, and ``index.html``. What the data are: ``da
 """
 
 import itertools
+import resource
 import time
 from pathlib import Path
 
@@ -55,6 +56,8 @@ def main(out=Path("build/olinda"), *, client=None, region=64, epochs=12, members
     )
     coverage = cube.coverage.build(url, "tracts", tracts, client=client)
     cube.spread(coverage, "population", tracts["V014"], time="2010", client=client)
+    persons = float(cube.open(url)["population"].sel(time="2010").sum())
+    print(f"{persons:,.6f} of {tracts['V014'].sum():,} persons live in the image")
     clock["census to label"] = time.perf_counter()
 
     # 3. Chips, folds of whole neighbourhoods with a buffer, a network per fold.
@@ -92,7 +95,8 @@ def main(out=Path("build/olinda"), *, client=None, region=64, epochs=12, members
     )  # fmt: skip
     page = inference.write_summary(out / "index.html", evaluation, story)
     print(cube.verify(url), evaluation, sep="\n")
-    print(", ".join(f"{step} {s:.1f} s" for step, s in seconds.items()), page, sep="\n")
+    print(", ".join(f"{step} {s:.1f} s" for step, s in seconds.items()))
+    print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB at most;", page)
     return evaluation
 
 

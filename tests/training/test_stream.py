@@ -165,14 +165,14 @@ class TestEpochs:
 
     def test_chips_of_several_blocks_are_shuffled_together(self, city):
         alone, together = (
-            _stream(city, blocks_in_flight=n, batch=32, seed=1) for n in (1, len(ALL))
+            _stream(city, blocks_in_flight=n, batch=6, seed=1) for n in (1, len(ALL))
         )
         cell = {i: n for n, block in enumerate(together.blocks) for i in block.ids.tolist()}
         blocks = [
             {cell[i] for i in next(s.epoch()).chip.tolist() if i >= 0} for s in (alone, together)
         ]
         assert len(blocks[0]) == 1
-        assert len(blocks[1]) == len(together.blocks)
+        assert len(blocks[1]) > 1
 
     def test_the_order_of_the_ids_given_means_nothing(self, city):
         assert _order(_stream(city, ALL[::-1])) == _order(_stream(city, ALL))
@@ -237,7 +237,8 @@ class TestAugmentation:
             for chip, seen in zip(batch.chip, place, strict=True):
                 y, x = WINDOWS.origins([chip])[0]
                 straight = code[None, y : y + 8, x : x + 8, None]
-                found = [t for t in range(8) if np.array_equal(dihedral(straight, t)[0, ..., 0], seen)]
+                turned = [dihedral(straight, turn)[0, ..., 0] for turn in range(8)]
+                found = [turn for turn in range(8) if np.array_equal(turned[turn], seen)]
                 assert len(found) == 1
                 turns.add(found[0])
         assert len(turns) > 3
