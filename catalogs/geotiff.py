@@ -142,6 +142,11 @@ def _check_bands(source: DatasetReader, bands: Sequence[str]) -> None:
             f"{source.name!r} has {source.count} bands; one name for each was expected. "
             f"Received {list(bands) if not isinstance(bands, str) else bands!r}."
         )
+    if any(dtype.startswith("complex") for dtype in source.dtypes):
+        raise SourceError(
+            f"{source.name!r} holds complex numbers, of which a cube would keep the real part "
+            f"alone; compute amplitudes or intensities first."
+        )
 
 
 def _known_crs(source: DatasetReader, crs: str | None) -> str:
@@ -167,6 +172,12 @@ def _known_crs(source: DatasetReader, crs: str | None) -> str:
 def _known_nodata(source: DatasetReader, nodata: float | Literal["none"] | None) -> float | None:
     if nodata == "none":
         return None
+    if nodata is None and len(set(map(str, source.nodatavals))) > 1:
+        raise SourceError(
+            f"{source.name!r} declares another nodata value for each band, "
+            f"{', '.join(map(str, source.nodatavals))}; a scene has one. Give nodata=, or make a "
+            f"file per nodata value."
+        )
     value = source.nodata if nodata is None else float(nodata)
     if value is None and MaskFlags.per_dataset in source.mask_flag_enums[0]:
         return None

@@ -132,7 +132,12 @@ class Scene:
         """See :meth:`Source.describe`; files by their name alone."""
         data = asdict(self)
         data["layers"] = [
-            {**layer, "href": PurePath(layer["href"]).name} for layer in data["layers"]
+            {**layer, "href": _file_name(layer["href"])} for layer in data["layers"]
         ]
         data["nodata"] = None if self.nodata is None else repr(float(self.nodata))
         return data
+
+
+def _file_name(href: str) -> str:
+    """Last part of a path or URL, without a query, which may hold a signature."""
+    return PurePath(href.partition("?")[0] if "://" in href else href).name

@@ -62,7 +62,8 @@ class Terrain:
 
     def check(self, grid: GeoBox) -> None:
         """See :meth:`cube.scenes.Source.check`; slopes need a grid in metres."""
-        if grid.crs is None or not grid.crs.projected:
+        units = {axis.unit_conversion_factor for axis in grid.crs.proj.axis_info} if grid.crs else ()
+        if grid.crs is None or not grid.crs.projected or units != {1.0}:
             raise SourceError("Slopes need a projected grid, in metres; warp onto one first.")
         self.elevation.check(grid)
 
@@ -80,7 +81,8 @@ def derive(elevation: FloatArray, *, pixel_yx: tuple[float, float]) -> dict[str,
 
     Returns:
         Band name to float64 of shape (y, x); see :data:`BANDS`. NaN wherever
-        one of the 3 x 3 pixels is; elevation itself only where its own is.
+        one of the 3 x 3 pixels is; curvature, which takes no corners, where one
+        of the other five is; elevation itself only where its own is.
     """
     z = elevation.astype("float64")
     height, width = pixel_yx
@@ -88,9 +90,10 @@ def derive(elevation: FloatArray, *, pixel_yx: tuple[float, float]) -> dict[str,
     # Horn's weights 1, 2, 1 across the direction of the gradient.
     uphill_east = (_smooth(z, 1)[:, 2:] - _smooth(z, 1)[:, :-2]) / (8 * width)
     uphill_north = (_smooth(north, 0) - _smooth(south, 0)) / (8 * height)
-    steepness = np.hypot(uphill_east, uphill_north)
-    length = np.hypot(1.0, steepness)
     centre = z[1:-1, 1:-1]
+    # Horn gives the centre no weight; where nothing was observed there is no slope all the same.
+    steepness = np.where(np.isnan(centre), np.nan, np.hypot(uphill_east, uphill_north))
+    length = np.hypot(1.0, steepness)
     bend_x = (z[1:-1, :-2] + z[1:-1, 2:]) / 2 - centre
     bend_y = (north[:, 1:-1] + south[:, 1:-1]) / 2 - centre
     return {

@@ -90,8 +90,8 @@ def verify(url: str | os.PathLike[str], *, variables: tuple[str, ...] | None = N
 
 
 def _findings(url: str, spec: CubeSpec, name: str) -> list[Finding]:
-    known = ledger.ticks(url, name)
     static = spec.variable(name).static
+    known = ledger.ticks(url, name)
     found = []
     for time in (None,) if static else range(len(spec.calendar)):
         period = "" if time is None else spec.calendar[time].label

@@ -164,3 +164,38 @@ def copied(city, url):
     """The same cube at another place, to write to."""
     shutil.copytree(city.url, url)
     return replace(city, url=str(url), coverage=cube.coverage.load(url, "tracts"))
+
+
+def bundle(city, path, *, window=8, stride=4, sample=SAMPLE, seed=0, constant=None, fold=None):
+    """A model of the toy that was never trained; with ``constant`` it says that everywhere."""
+    from training.bundle import ModelBundle, weights_digest
+    from training.fitting import assemble
+    from training.models import unet
+    from training.statistics import Moments
+
+    def moments(mean, std):
+        mean = np.asarray(mean, "float64")
+        return Moments(mean=mean, std=np.full(mean.shape, float(std)), count=np.full(mean.shape, 9))
+
+    core = unet(window, sample.bands, 1, widths=(4, 8), seed=seed)
+    if constant is not None:
+        kernel, _ = core.get_layer("head").get_weights()
+        core.get_layer("head").set_weights([0 * kernel, np.array([constant - 8.0], "float32")])
+    found = {s.stack: moments([100.0, 90.0][: len(s.bands)], 40) for s in sample.inputs}
+    model = assemble(city.spec, sample, {**found, "label": moments([8.0], 1)}, core)
+    made = ModelBundle(
+        path=path,
+        sample=sample,
+        window=window,
+        stride=stride,
+        packing={s.stack: city.spec.stack(s.stack).to_dict() for s in sample.inputs},
+        fold=fold,
+        split_digest="0" * 12,
+        cube_digest=city.spec.digest,
+        seed=seed,
+        weights_digest=weights_digest(model),
+        metrics={"loss": 1.0},
+        environment={},
+    )
+    made.save(model)
+    return made

@@ -63,25 +63,39 @@ class ModelBundle:
         """Load the network; runs no foreign code.
 
         Raises:
-            BundleError: The file is missing or damaged.
+            BundleError: The file is missing or damaged, or holds other weights.
         """
         import keras
 
         import training.layers  # noqa: F401  (registers the layers by name)
 
         try:
-            return keras.saving.load_model(self.path / MODEL_FILE, compile=False, safe_mode=True)
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            model = keras.saving.load_model(self.path / MODEL_FILE, compile=False, safe_mode=True)
+        except Exception as error:  # zip, zlib, HDF5 or Keras: whichever trips over the damage first
+            reason = " ".join(str(error).split())[:300]
             raise BundleError(
-                f"The model in {str(self.path)!r} cannot be loaded: {error}"
+                f"The model in {str(self.path)!r} cannot be loaded: {reason}"
             ) from error
+        if weights_digest(model) != self.weights_digest:
+            raise BundleError(
+                f"The model in {str(self.path)!r} has other weights than its {FACTS_FILE} says, "
+                f"as when saving was cut short; train it again."
+            )
+        return model
 
     def save(self, model: keras.Model) -> None:
-        """Write the folder."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        model.save(self.path / MODEL_FILE)
+        """Write the folder.
+
+        Raises:
+            BundleError: It cannot be written to.
+        """
         text = json.dumps(self.to_dict(), indent=1, sort_keys=True) + "\n"
-        (self.path / FACTS_FILE).write_text(text, encoding="utf-8")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            model.save(self.path / MODEL_FILE)
+            (self.path / FACTS_FILE).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise BundleError(f"Cannot save the model in {str(self.path)!r}: {error}.") from error
 
     def check(self, spec: CubeSpec) -> None:
         """Refuse a cube whose stacks are packed otherwise than the model's inputs were.
@@ -128,22 +142,31 @@ def load_bundle(path: str | os.PathLike[str]) -> ModelBundle:
     """Read a bundle's facts; the network itself is loaded by :meth:`ModelBundle.model`.
 
     Raises:
-        BundleError: There is no bundle, or a newer one.
+        BundleError: There is no bundle, or a damaged or newer one.
     """
     folder = Path(path)
-    try:
-        data = json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise BundleError(f"There is no model bundle at {str(folder)!r}.") from error
-    except json.JSONDecodeError as error:
-        raise BundleError(f"{str(folder / FACTS_FILE)!r} is no JSON: {error}.") from error
-    if data.pop("format_version", 0) > FORMAT_VERSION:
-        raise BundleError(f"The bundle {str(folder)!r} is newer than this version of quadrat.")
+    data = _read_facts(folder / FACTS_FILE)
     try:
         sample = SampleSpec.from_dict(data.pop("sample"))
         return ModelBundle(path=folder.absolute(), sample=sample, **data)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, SpecError) as error:
         raise BundleError(f"{str(folder / FACTS_FILE)!r} lacks something: {error}.") from error
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    """Content of a facts file, less its version."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BundleError(f"There is no model bundle at {str(path.parent)!r}.") from error
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{str(path)!r} cannot be read as JSON: {error}.") from error
+    known = data.pop("format_version", None) if isinstance(data, dict) else None
+    if not isinstance(known, int):
+        raise BundleError(f"{str(path)!r} does not hold the facts of a model.")
+    if known > FORMAT_VERSION:
+        raise BundleError(f"The bundle {str(path.parent)!r} is newer than this version of quadrat.")
+    return data
 
 
 def weights_digest(model: keras.Model) -> str:

@@ -119,15 +119,15 @@ def _connected(fold: IntArray, touching: npt.NDArray[Any], size: IntArray) -> In
 
 
 def _first_stray(fold: IntArray, touching: npt.NDArray[Any], size: IntArray) -> IntArray | None:
+    """The smallest part that is cut off from its fold and touches another one."""
     for number in range(fold.max() + 1):
         members = np.flatnonzero(fold == number)
-        count, part = connected_components(touching[np.ix_(members, members)], directed=False)
-        if count > 1:
-            weight = np.bincount(part, size[members])
-            weight[weight.argmax()] = np.inf
-            stray = members[part == weight.argmin()]
-            if touching[stray][:, fold != number].any():
-                return stray
+        _, part = connected_components(touching[np.ix_(members, members)], directed=False)
+        weight = np.bincount(part, size[members])
+        for stray in np.argsort(weight, kind="stable"):
+            groups = members[part == stray]
+            if stray != weight.argmax() and touching[groups][:, fold != number].any():
+                return groups
     return None
 
 

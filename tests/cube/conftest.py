@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 import sys
 import zlib
@@ -71,16 +72,29 @@ def any_layout(spec, request):
     return spec if request.param == "chunks" else replace(spec, layout=SHARDED)
 
 
+@pytest.fixture(scope="session")
+def created(tmp_path_factory):
+    """A place with a new cube of that spec, to copy: creation is tested once, not every time."""
+    known = {}
+
+    def place(spec):
+        if spec not in known:
+            known[spec] = cube.create(tmp_path_factory.mktemp("created") / "toy.zarr", spec)
+        return known[spec]
+
+    return place
+
+
 @pytest.fixture
-def url(spec, tmp_path):
+def url(spec, created, tmp_path):
     """A new cube with a file per chunk; nothing is written yet."""
-    return cube.create(tmp_path / "toy.zarr", spec)
+    return str(shutil.copytree(created(spec), tmp_path / "toy.zarr"))
 
 
 @pytest.fixture
-def any_url(any_layout, tmp_path):
+def any_url(any_layout, created, tmp_path):
     """A new cube of either layout; nothing is written yet."""
-    return cube.create(tmp_path / "toy.zarr", any_layout)
+    return str(shutil.copytree(created(any_layout), tmp_path / "toy.zarr"))
 
 
 @pytest.fixture(scope="session")
@@ -136,20 +150,26 @@ def contents():
     return read
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def start():
-    """Start a Python process that runs a piece of code with arguments."""
+    """Start a Python process that runs a piece of code with arguments; it ends with the test."""
+    children = []
 
     def popen(code, *arguments, cwd=ROOT):
-        return subprocess.Popen(
+        child = subprocess.Popen(
             [sys.executable, "-c", code, *map(str, arguments)],
             cwd=cwd,
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
+        children.append(child)
+        return child
 
-    return popen
+    yield popen
+    for child in children:
+        child.kill()
+        child.communicate()
 
 
 class Killed(BaseException):

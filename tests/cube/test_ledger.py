@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -90,8 +91,6 @@ def test_a_damaged_entry_costs_its_own_region_and_no_other(url, spec, damage):
 
 
 def test_the_ledger_is_there_for_any_reader(url, spec):
-    import xarray as xr
-
     region = next(cube.regions(spec, "predictors", time=1))
     ledger.tick(url, spec, "predictors", region, 1 << 32 | 5)
     found = xr.open_zarr(url, group="ledger")["predictors"]

@@ -241,15 +241,25 @@ class TestFilter:
             np.testing.assert_allclose(read_scene(scene, grid, *whole(grid)), 3.25, rtol=1e-6)
 
     def test_the_filter_has_the_width_that_fits_at_the_grid_not_at_the_scene(self, tmp_path):
-        # A degree of longitude at 60 degrees north is half of one at the equator.
-        globe = GeoBox((1800, 360), Affine(1 / 36, 0, -5, 0, -0.1, 90), "EPSG:4326")
-        columns = np.broadcast_to(np.arange(360) % 2, globe.shape).astype("float32")
+        # A degree of longitude at 60 degrees north is half of one at the equator, where the
+        # scene has its centre: there, pixels of 4640 m are 1.5 columns wide, here 3.
+        globe = GeoBox((600, 360), Affine(1 / 36, 0, -2, 0, -0.2, 60), "EPSG:4326")
+        columns = np.broadcast_to(noise((360,)), globe.shape)
         path = write_tiff(tmp_path / "globe.tif", columns, grid=globe)
         scene = scene_of(path, "EPSG:4326", nodata=None, resampling="bilinear")
-        # 1/36 degree is 1546 m there: pixels of that size must not be smoothed over two columns.
-        grid = GeoBox((8, 60), Affine(1546.3, 0, 500_000, 0, -1546.3, 6_660_000), "EPSG:32631")
-        found = read_scene(scene, grid, *whole(grid))[0, 4]
-        assert found.max() - found.min() > 0.8
+        grid = GeoBox((5, 80), Affine(4640, 0, 300_000, 0, -4640, 6_600_000), "EPSG:32631")
+        expected = np.zeros(grid.shape, "float32")
+        reproject(
+            columns,
+            expected,
+            src_transform=globe.transform,
+            src_crs="EPSG:4326",
+            dst_transform=grid.transform,
+            dst_crs=str(grid.crs),
+            resampling=Resampling.bilinear,
+        )
+        found = read_scene(scene, grid, *whole(grid))[0]
+        assert found.std() == pytest.approx(expected.std(), rel=0.05)
 
     def test_overviews_of_the_file_do_not_change_a_value(self, tmp_path):
         source, grid = grid_at((256, 256), pixel_m=10), grid_at((60, 60), pixel_m=40)

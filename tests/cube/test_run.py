@@ -1,0 +1,280 @@
+"""Running tasks: any order and any workers give the same; errors cost what they must, no more."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from functools import partial
+
+import numpy as np
+import pytest
+
+import cube
+from cube import writing
+from cube.errors import IncompleteError, SourceError, SpecError, StoreError
+from cube.regions import regions
+from cube.run import Outcome, Plan, Report, report, run_tasks
+
+FOLDER = "/nowhere.zarr"
+
+
+@pytest.fixture(scope="module")
+def client():
+    distributed = pytest.importorskip("distributed")
+    with distributed.Client(
+        processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None
+    ) as found:
+        yield found
+
+
+@pytest.fixture(params=["threads", "client"])
+def run(request):
+    """``run_tasks`` on two local threads, and on a Dask client with two."""
+    fixed = {"verb": "test", "url": FOLDER}
+    if request.param == "threads":
+        return partial(run_tasks, workers=2, **fixed)
+    return partial(run_tasks, client=request.getfixturevalue("client"), **fixed)
+
+
+class Counted(list):
+    """Tasks that count how many of them were taken."""
+
+    taken = 0
+
+    def __iter__(self):
+        for task in super().__iter__():
+            self.taken += 1
+            yield task
+
+
+def square(task):
+    return task * task
+
+
+def odd_fails(task):
+    if task % 2:
+        raise SourceError(f"scene {task} cannot be read")
+    return task
+
+
+def seven_fills_the_disk(task):
+    if task == 7:
+        raise StoreError("the disk is full")
+    return task
+
+
+class TestRunTasks:
+    def test_every_task_is_done_once(self, run):
+        assert dict(run(square, range(100))) == {n: n * n for n in range(100)}
+
+    def test_there_may_be_nothing_to_do(self, run):
+        assert list(run(square, [])) == []
+
+    @pytest.mark.parametrize("workers", [1, 3, 16, None])
+    def test_the_results_do_not_depend_on_workers(self, workers):
+        found = run_tasks(square, range(50), verb="test", url=FOLDER, workers=workers)
+        assert dict(found) == {n: n * n for n in range(50)}
+
+    def test_regions_written_by_any_workers_in_any_order_leave_the_same_bytes(
+        self, any_layout, tmp_path, values, contents, client
+    ):
+        wanted = list(regions(any_layout, "predictors", time=1))
+        ways = {"one": {"workers": 1}, "many": {"workers": 8}, "dask": {"client": client}}
+        trees = []
+        for name, way in ways.items():
+            url = cube.create(tmp_path / name, any_layout)
+
+            def write(region, *, url=url):
+                data = values(any_layout, "predictors", region)
+                cube.write_region(url, "predictors", region, data, spec=any_layout)
+
+            rng = np.random.default_rng(len(trees))
+            shuffled = [wanted[i] for i in rng.permutation(len(wanted))]
+            list(run_tasks(write, shuffled, verb="test", url=url, **way))
+            trees.append(contents(url))
+        assert trees[0] == trees[1] == trees[2]
+        assert not cube.verify(url).damaged
+
+    def test_results_come_as_they_end_and_not_as_they_were_given(self):
+        slow = threading.Event()
+        order = []
+        for task, _ in run_tasks(
+            lambda task: slow.wait(10) if task == "slow" else task,
+            ["slow", "fast"],
+            verb="test",
+            url=FOLDER,
+            workers=2,
+        ):
+            order.append(task)
+            slow.set()
+        assert order == ["fast", "slow"]
+
+    def test_a_bounded_number_is_in_flight(self, run):
+        tasks = Counted(range(200))
+        ended = 0
+        for _ in run(square, tasks):
+            ended += 1
+            assert tasks.taken - ended <= 4
+        assert ended == 200
+
+    def test_what_is_not_asked_for_is_not_begun(self, run):
+        begun = []
+        tasks = Counted(range(200))
+        results = run(lambda task: begun.append(task), tasks)
+        next(results)
+        results.close()
+        assert tasks.taken <= 5
+        assert len(begun) <= tasks.taken
+
+    def test_a_cube_error_becomes_an_outcome_and_the_others_go_on(self, run):
+        found = dict(run(odd_fails, range(20)))
+        assert [n for n in found if isinstance(found[n], SourceError)] == sorted(
+            (n for n in found if n % 2), key=list(found).index
+        )
+        assert {n: r for n, r in found.items() if n % 2 == 0} == {n: n for n in range(0, 20, 2)}
+        assert str(found[3]) == "scene 3 cannot be read"
+
+    def test_a_store_error_stops_the_rest(self, run):
+        tasks, ended = Counted(range(500)), []
+        with pytest.raises(StoreError, match="^the disk is full$"):
+            for task, _ in run(seven_fills_the_disk, tasks):
+                ended.append(task)
+        assert 7 not in ended
+        taken = tasks.taken
+        assert taken < 100
+        time.sleep(0.05)
+        assert tasks.taken == taken
+
+    def test_any_other_error_is_a_bug_and_comes_through(self, run):
+        with pytest.raises(ZeroDivisionError, match="division by zero"):
+            list(run(lambda task: 1 / task, [1, 0, 1]))
+
+    def test_an_error_of_whoever_takes_the_results_leaves_no_thread_running(self):
+        before = threading.active_count()
+
+        def take():
+            for _ in run_tasks(square, range(50), verb="test", url=FOLDER, workers=4):
+                raise KeyboardInterrupt("stop")
+
+        with pytest.raises(KeyboardInterrupt, match="stop"):
+            take()
+        assert threading.active_count() == before
+
+
+class TestFullDisk:
+    def test_it_stops_the_run_with_one_clear_line(self, url, spec, values, monkeypatch):
+        def full(path, *arguments, **named):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+        monkeypatch.setattr("zarr.storage._local._put", full)
+        wanted = Counted(regions(spec, "predictors", time=0))
+
+        def write(region):
+            cube.write_region(url, "predictors", region, values(spec, "predictors", region))
+
+        with pytest.raises(StoreError, match=r"^Cannot write to '[^\n]*': the disk is full; make room"):
+            list(run_tasks(write, wanted, verb="test", url=url, workers=1))
+        assert wanted.taken < len(wanted)
+
+    def test_a_real_limit_on_files_stops_the_run_and_what_was_written_stays(
+        self, url, spec, start
+    ):
+        code = (
+            "import resource, sys, numpy, cube\n"
+            "from cube.run import run_tasks\n"
+            "url, spec = sys.argv[1], cube.read_spec(sys.argv[1])\n"
+            "def write(region):\n"
+            "    noise = numpy.random.default_rng(region.rows[0]).normal(size=region.shape)\n"
+            "    noise[:] = noise if region.rows[0] > 32 else 1\n"
+            "    cube.write_region(url, 'population', region, noise, spec=spec)\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))\n"
+            "tasks = list(cube.regions(spec, 'population', time=0))\n"
+            "try:\n"
+            "    list(run_tasks(write, tasks, verb='test', url=url, workers=2))\n"
+            "except cube.CubeError as error:\n"
+            "    print(type(error).__name__, error)\n"
+        )
+        child = start(code, url)
+        out, errors = child.communicate(timeout=60)
+        assert child.returncode == 0, errors
+        (line,) = out.splitlines()
+        assert line.startswith(f"StoreError Cannot write to {url!r}: a file would grow past")
+        verdict = cube.verify(url, variables=("population",))
+        assert not verdict.damaged
+        assert {f.region.rows[0] for f in verdict.of("whole")} <= {0, 32}
+        assert len(verdict.of("whole")) >= 5
+
+
+class TestMemory:
+    def test_workers_in_other_processes_cannot_see_a_cube_in_memory(self):
+        class Elsewhere:
+            def run(self, function):
+                return {"tcp://worker": function() + 1}
+
+        with pytest.raises(SpecError, match="lives in this process; .* Give the cube a folder"):
+            next(run_tasks(square, [1], verb="test", url="memory://a", client=Elsewhere()))
+
+    def test_workers_in_this_process_fill_a_cube_in_memory(self, spec, values, client):
+        url = cube.create("memory://test_run", spec)
+
+        def write(region):
+            data = values(spec, "basin", region)
+            writing.write_region(url, "basin", region, data, spec=spec)
+
+        list(run_tasks(write, list(regions(spec, "basin")), verb="test", url=url, client=client))
+        verdict = cube.verify(url, variables=("basin",))
+        assert {f.state for f in verdict.findings} == {"whole"}
+
+
+class TestReport:
+    def test_results_are_counted_and_failures_keep_their_reasons(self):
+        with pytest.raises(IncompleteError, match="1 of 4 regions failed") as incomplete:
+            report(
+                "ingest", iter([("a", None), ("b", SourceError("torn.")), ("c", 1)]), done_before=["d"]
+            )
+        found = incomplete.value.report
+        assert str(found) == "ingest: 2 done, 1 skipped, 1 failed"
+        assert found.failed == (Outcome(task="b", status="failed", reason="torn."),)
+
+    def test_a_report_without_failures_passes_its_check(self):
+        found = report("ingest", iter([("a", None)]), done_before=["b"])
+        assert found.check() is found
+        assert (found.count("done"), found.count("skipped"), found.count("failed")) == (1, 1, 0)
+
+    def test_the_first_reason_and_what_to_do_are_told(self):
+        failed = Outcome(task="rows 0:32", status="failed", reason="torn.")
+        with pytest.raises(IncompleteError, match=r"First at rows 0:32: torn\. Run it again"):
+            Report(verb="ingest", outcomes=(failed, failed)).check()
+
+    def test_html_shows_failures_and_escapes_what_came_from_outside(self):
+        evil = Outcome(task="<b>", status="failed", reason="<script>alert('&')</script>")
+        html = Report(verb="<i>", outcomes=(evil,))._repr_html_()
+        assert "<script>" not in html
+        assert "<td>&lt;b&gt;</td>" in html
+        assert "&lt;script&gt;alert(&#x27;&amp;&#x27;)&lt;/script&gt;" in html
+        assert html.startswith("<p>&lt;i&gt;: 0 done")
+
+    def test_html_without_failures_has_no_table(self):
+        assert "<table>" not in Report(verb="ingest", outcomes=())._repr_html_()
+
+
+class TestPlan:
+    PLAN = Plan(
+        verb="ingest <predictors>",
+        regions=12,
+        skipped=3,
+        bytes_in=999,
+        bytes_out=1_234_567,
+        peak_bytes=5_000_000_000_000,
+    )
+
+    def test_it_says_what_will_be_done_and_what_it_takes(self):
+        assert str(self.PLAN) == (
+            "ingest <predictors>: 12 regions to write, 3 done already; reads 999 B, "
+            "writes 1.23 MB before compression, peak 5 TB a worker"
+        )
+
+    def test_in_a_notebook_it_says_the_same(self):
+        assert self.PLAN._repr_html_().startswith("<p>ingest &lt;predictors&gt;: 12 regions")
