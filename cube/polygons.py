@@ -73,7 +73,8 @@ def _read(path: str | os.PathLike[str]) -> gpd.GeoDataFrame:
         ValueError,
         OSError,
     ) as e:
-        raise PolygonError(f"{name!r} cannot be read as polygons: {e}") from e
+        reason = " ".join(str(e).split())  # in one line
+        raise PolygonError(f"{name!r} cannot be read as polygons: {reason}") from e
     if not isinstance(frame, gpd.GeoDataFrame):
         raise PolygonError(f"{name!r} is a table without geometries; polygons were expected.")
     return frame
@@ -143,7 +144,8 @@ def check_counts(frame: pd.DataFrame, column: str) -> npt.NDArray[np.float64]:
         raise PolygonError(
             f"There is no column {column!r}. There are: {', '.join(map(str, frame.columns))}."
         )
-    if not pd.api.types.is_numeric_dtype(frame[column]) or frame[column].dtype == bool:
+    kinds = pd.api.types
+    if not kinds.is_numeric_dtype(frame[column]) or kinds.is_bool_dtype(frame[column]):
         raise PolygonError(
             f"Column {column!r} must hold numbers. It holds {frame[column].dtype}, e.g. "
             f"{frame[column].iloc[0]!r}; convert it first, e.g. with pandas.to_numeric."

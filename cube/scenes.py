@@ -99,6 +99,9 @@ class Scene:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))
+        for name in ("scale", "offset"):
+            # One spelling of a number (1.0, never 1), or equal scenes would have two digests.
+            object.__setattr__(self, name, float(getattr(self, name)))
         if not self.layers or len(set(self.bands)) != len(self.layers):
             raise SpecError(f"Scene {self.id!r}: bands must be named, once each: {self.bands}.")
         if self.resampling not in RESAMPLING:

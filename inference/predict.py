@@ -23,7 +23,7 @@ from cube.spec import CubeSpec, LayerSpec
 from cube.windows import Windows, box_sums
 from cube.writing import keys, write_physical
 from inference.blending import Blend
-from training.bundle import MODEL_FILE, ModelBundle, load_bundle
+from training.bundle import ModelBundle, load_bundle
 from training.stream import read_channels_last
 from training.targets import pixel_km2
 
@@ -359,11 +359,15 @@ def _chips(values: npt.NDArray[Any], origins: npt.NDArray[np.int64], size: int) 
 
 def _network(bundle: ModelBundle) -> keras.Model:
     """The network of a bundle, loaded once per process."""
-    status = (bundle.path / MODEL_FILE).stat()
-    return _loaded(bundle.path, status.st_mtime_ns, status.st_size)
+    return _loaded(bundle.path, bundle.weights_digest)
 
 
 @lru_cache(maxsize=32)
-def _loaded(path: Path, modified_ns: int, size: int) -> keras.Model:
-    del modified_ns, size  # they tell a model trained anew under the same path
-    return load_bundle(path).model()
+def _loaded(path: Path, weights_digest: str) -> keras.Model:
+    there = load_bundle(path)
+    if there.weights_digest != weights_digest:
+        raise BundleError(
+            f"The model in {str(path)!r} was trained anew since the bundle was made: its weights "
+            f"are {there.weights_digest}, not {weights_digest}. Load the bundle again."
+        )
+    return there.model()

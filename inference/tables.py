@@ -37,8 +37,11 @@ def write_table(frame: gpd.GeoDataFrame, stem: str | os.PathLike[str]) -> tuple[
             (csv, lambda to: plain.to_csv(to, index=False)),
         ):
             unfinished = path.with_name(f".{path.name}.partial")
-            write(unfinished)
-            os.replace(unfinished, path)
+            try:
+                write(unfinished)
+                os.replace(unfinished, path)
+            finally:
+                unfinished.unlink(missing_ok=True)
     except OSError as error:
         raise StoreError(f"Cannot write the table {str(base)!r}: {error}.") from error
     return parquet, csv

@@ -17,7 +17,7 @@ sides = st.integers(1, 5000)
 @given(sides, sides)
 def test_the_region_suggested_for_a_bad_one_is_the_next_larger_legal_one(chunk, region):
     assume(region % chunk)
-    with pytest.raises(SpecError, match="A region must hold whole chunks.*try region=") as refused:
+    with pytest.raises(SpecError, match=r"A region must hold whole chunks.*try region=") as refused:
         LayoutSpec(chunk=chunk, region=region)
     tried = int(re.search(r"try region=(\d+)", str(refused.value))[1])
     assert LayoutSpec(chunk=chunk, region=tried).region - chunk < region < tried
@@ -26,7 +26,7 @@ def test_the_region_suggested_for_a_bad_one_is_the_next_larger_legal_one(chunk, 
 @given(sides, sides)
 def test_the_shard_suggested_for_a_bad_one_is_the_next_larger_legal_one(chunk, shard):
     assume(shard % chunk)
-    with pytest.raises(SpecError, match="A shard must hold whole chunks.*try shard=") as refused:
+    with pytest.raises(SpecError, match=r"A shard must hold whole chunks.*try shard=") as refused:
         LayoutSpec(chunk=chunk, shard=shard, region=shard)
     tried = int(re.search(r"try shard=(\d+)", str(refused.value))[1])
     assert LayoutSpec(chunk=chunk, shard=tried, region=tried).shard - chunk < shard < tried
@@ -57,7 +57,15 @@ def test_only_shards_may_be_left_out(name):
 
 @pytest.mark.parametrize(
     "codec",
-    ["zstd", "blosc-zstd-3", "blosc-zstd-10-shuffle", "blosc-snappy-3-shuffle", "", "none ", "gzip"],
+    [
+        "zstd",
+        "blosc-zstd-3",
+        "blosc-zstd-10-shuffle",
+        "blosc-snappy-3-shuffle",
+        "",
+        "none ",
+        "gzip",
+    ],
 )
 def test_unknown_codecs_are_refused(codec):
     with pytest.raises(SpecError, match="codec must be like 'blosc-zstd-3-bitshuffle', or 'none'"):

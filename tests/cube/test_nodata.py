@@ -201,7 +201,7 @@ class TestRefusals:
             nodata.encode(np.array([1.0, np.inf]), layer(dtype))
 
     def test_a_double_too_large_for_float32_is_refused(self):
-        with pytest.raises(SpecError, match="as float32. Received an infinite one"):
+        with pytest.raises(SpecError, match=r"as float32. Received an infinite one"):
             nodata.encode(np.array([1e39]), layer("float32"))
 
     def test_a_double_too_large_to_be_scaled_is_refused(self):

@@ -75,13 +75,11 @@ def test_other_inputs_are_fine_until_a_region_is_written(url, spec, record, chec
     check("predictors", 0, OTHER)
 
 
-@pytest.mark.parametrize(("name", "time", "key"), [("predictors", 0, "2000"), ("basin", None, "static")])
-def test_other_inputs_for_a_time_that_is_begun_are_refused(
-    url, spec, values, record, check, name, time, key
-):
+@pytest.mark.parametrize(("name", "time"), [("predictors", 0), ("basin", None)])
+def test_other_inputs_for_a_time_that_is_begun_are_refused(url, fill, record, check, name, time):
     record(name, time, SCENE)
-    region = next(cube.regions(spec, name, time=time))
-    cube.write_region(url, name, region, values(spec, name, region))
+    fill(url, name, time=time)
+    key = "static" if time is None else "2000"
     with pytest.raises(SourceError, match=rf"'{name}' \({key}\) already holds regions made from"):
         check(name, time, OTHER)
     check(name, time, SCENE)

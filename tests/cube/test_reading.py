@@ -21,8 +21,10 @@ def filled(any_layout, fill, tmp_path_factory):
 
 
 def spans(length):
-    return st.tuples(st.integers(0, length), st.integers(0, length)).map(sorted).filter(
-        lambda span: span[0] < span[1]
+    return (
+        st.tuples(st.integers(0, length), st.integers(0, length))
+        .map(sorted)
+        .filter(lambda span: span[0] < span[1])
     )
 
 
@@ -43,7 +45,9 @@ def test_a_time_that_is_not_written_reads_as_nodata(filled, any_layout):
     assert (read_region(filled[0], "predictors", box, spec=any_layout) == -9999).all()
 
 
-@pytest.mark.parametrize(("rows", "cols"), [((90, 101), (0, 5)), ((-3, 5), (0, 5)), ((0, 5), (5, 5))])
+@pytest.mark.parametrize(
+    ("rows", "cols"), [((90, 101), (0, 5)), ((-3, 5), (0, 5)), ((0, 5), (5, 5))]
+)
 def test_a_box_beyond_the_cube_is_refused_and_never_cut_short(url, spec, rows, cols):
     with pytest.raises(RegionError, match="A box of pixels must lie in the cube"):
         read_region(url, "basin", Region(time=None, rows=rows, cols=cols), spec=spec)
@@ -72,5 +76,5 @@ def test_all_bands_come_where_none_is_named(filled, any_layout):
 
 def test_an_unknown_band_is_refused_with_those_there_are(filled, any_layout):
     box = Region(time=1, rows=(10, 20), cols=(100, 130))
-    with pytest.raises(SpecError, match="has the bands red, green, nir. Received blue"):
+    with pytest.raises(SpecError, match=r"has the bands red, green, nir. Received blue"):
         read_bands(filled[0], "predictors", box, spec=any_layout, bands=("red", "blue"))

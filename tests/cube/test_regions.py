@@ -126,7 +126,7 @@ def test_any_box_inside_the_cube_may_be_read(spec, rows):
 
 @pytest.mark.parametrize("rows", [(-1, 5), (90, 101), (5, 5), (6, 5), (200, 300)])
 def test_a_box_that_is_empty_or_leaves_the_cube_is_refused(spec, rows):
-    with pytest.raises(RegionError, match="must lie in the cube. Along 'y' it has 100 pixels"):
+    with pytest.raises(RegionError, match=r"must lie in the cube. Along 'y' it has 100 pixels"):
         check_box(spec, "basin", Region(time=None, rows=rows, cols=(0, 130)))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import threading
-import time
 from functools import partial
 
 import numpy as np
@@ -122,7 +121,7 @@ class TestRunTasks:
     def test_what_is_not_asked_for_is_not_begun(self, run):
         begun = []
         tasks = Counted(range(200))
-        results = run(lambda task: begun.append(task), tasks)
+        results = run(begun.append, tasks)
         next(results)
         results.close()
         assert tasks.taken <= 5
@@ -130,29 +129,23 @@ class TestRunTasks:
 
     def test_a_cube_error_becomes_an_outcome_and_the_others_go_on(self, run):
         found = dict(run(odd_fails, range(20)))
-        assert [n for n in found if isinstance(found[n], SourceError)] == sorted(
-            (n for n in found if n % 2), key=list(found).index
-        )
-        assert {n: r for n, r in found.items() if n % 2 == 0} == {n: n for n in range(0, 20, 2)}
+        assert {n for n in found if isinstance(found[n], SourceError)} == set(range(1, 20, 2))
+        assert all(found[n] == n for n in range(0, 20, 2))
         assert str(found[3]) == "scene 3 cannot be read"
 
     def test_a_store_error_stops_the_rest(self, run):
         tasks, ended = Counted(range(500)), []
-        with pytest.raises(StoreError, match="^the disk is full$"):
-            for task, _ in run(seven_fills_the_disk, tasks):
-                ended.append(task)
+        with pytest.raises(StoreError, match=r"^the disk is full$"):
+            ended.extend(task for task, _ in run(seven_fills_the_disk, tasks))
         assert 7 not in ended
-        taken = tasks.taken
-        assert taken < 100
-        time.sleep(0.05)
-        assert tasks.taken == taken
+        assert tasks.taken < 100
 
     def test_any_other_error_is_a_bug_and_comes_through(self, run):
         with pytest.raises(ZeroDivisionError, match="division by zero"):
             list(run(lambda task: 1 / task, [1, 0, 1]))
 
     def test_an_error_of_whoever_takes_the_results_leaves_no_thread_running(self):
-        before = threading.active_count()
+        before = set(threading.enumerate())
 
         def take():
             for _ in run_tasks(square, range(50), verb="test", url=FOLDER, workers=4):
@@ -160,7 +153,8 @@ class TestRunTasks:
 
         with pytest.raises(KeyboardInterrupt, match="stop"):
             take()
-        assert threading.active_count() == before
+        new = {thread.name for thread in set(threading.enumerate()) - before}
+        assert not {name for name in new if name.startswith("ThreadPoolExecutor")}
 
 
 class TestFullDisk:
@@ -174,13 +168,13 @@ class TestFullDisk:
         def write(region):
             cube.write_region(url, "predictors", region, values(spec, "predictors", region))
 
-        with pytest.raises(StoreError, match=r"^Cannot write to '[^\n]*': the disk is full; make room"):
+        with pytest.raises(
+            StoreError, match=r"^Cannot write to '[^\n]*': the disk is full; make room"
+        ):
             list(run_tasks(write, wanted, verb="test", url=url, workers=1))
         assert wanted.taken < len(wanted)
 
-    def test_a_real_limit_on_files_stops_the_run_and_what_was_written_stays(
-        self, url, spec, start
-    ):
+    def test_a_real_limit_on_files_stops_the_run_and_what_was_written_stays(self, url, spec, start):
         code = (
             "import resource, sys, numpy, cube\n"
             "from cube.run import run_tasks\n"
@@ -213,7 +207,7 @@ class TestMemory:
             def run(self, function):
                 return {"tcp://worker": function() + 1}
 
-        with pytest.raises(SpecError, match="lives in this process; .* Give the cube a folder"):
+        with pytest.raises(SpecError, match=r"lives in this process; .* Give the cube a folder"):
             next(run_tasks(square, [1], verb="test", url="memory://a", client=Elsewhere()))
 
     def test_workers_in_this_process_fill_a_cube_in_memory(self, spec, values, client):
@@ -232,7 +226,9 @@ class TestReport:
     def test_results_are_counted_and_failures_keep_their_reasons(self):
         with pytest.raises(IncompleteError, match="1 of 4 regions failed") as incomplete:
             report(
-                "ingest", iter([("a", None), ("b", SourceError("torn.")), ("c", 1)]), done_before=["d"]
+                "ingest",
+                iter([("a", None), ("b", SourceError("torn.")), ("c", 1)]),
+                done_before=["d"],
             )
         found = incomplete.value.report
         assert str(found) == "ingest: 2 done, 1 skipped, 1 failed"

@@ -7,6 +7,7 @@ import math
 import pickle
 from dataclasses import FrozenInstanceError, replace
 
+import numpy as np
 import pytest
 
 from cube.errors import SpecError
@@ -93,5 +94,12 @@ class TestDescription:
         scene = scene_of("a")
         assert replace(scene, **change).describe() != scene.describe()
 
+    def test_equal_scenes_are_described_in_the_same_letters(self):
+        plain = scene_of("a", nodata=0.0, scale=2.0, offset=1.0)
+        other = scene_of("a", nodata=0, scale=np.float32(2), offset=1)
+        assert json.dumps(other.describe()) == json.dumps(plain.describe())
+
     def test_the_same_files_in_another_folder_are_described_the_same(self):
-        assert scene_of("a", href="/x/a.tif").describe() == scene_of("a", href="/y/a.tif").describe()
+        assert (
+            scene_of("a", href="/x/a.tif").describe() == scene_of("a", href="/y/a.tif").describe()
+        )

@@ -18,7 +18,9 @@ def test_a_package_that_shadows_one_of_ours_is_told_in_one_line(name, tmp_path, 
     (tmp_path / name / "__init__.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(siblings.sys.modules, name, raising=False)
-    with pytest.raises(ImportError, match=rf"its own package '{name}', but [^\n]*{tmp_path}[^\n]*$"):
+    with pytest.raises(
+        ImportError, match=rf"its own package '{name}', but [^\n]*{tmp_path}[^\n]*$"
+    ):
         siblings.check_siblings()
 
 

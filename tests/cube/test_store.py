@@ -68,11 +68,11 @@ class TestExplained:
             raise OSError(code, os.strerror(code))
 
     def test_an_error_that_is_clear_already_passes_as_it_is(self):
-        with pytest.raises(StoreError, match="^clear$"), store.explained("/a"):
+        with pytest.raises(StoreError, match=r"^clear$"), store.explained("/a"):
             raise StoreError("clear")
 
     def test_an_error_that_is_not_the_systems_passes_as_it_is(self):
-        with pytest.raises(ValueError, match="^a bug$"), store.explained("/a"):
+        with pytest.raises(ValueError, match=r"^a bug$"), store.explained("/a"):
             raise ValueError("a bug")
 
 
@@ -85,13 +85,15 @@ class TestReading:
         region = next(cube.regions(spec, "basin"))
         cube.write_region(url, "basin", region, values(spec, "basin", region))
         Path(url, "basin/c/0/0").write_bytes(b"")
-        with pytest.raises(StoreError, match="'basin' cannot be read at 0:16, 0:16: .*checksum"):
+        with pytest.raises(StoreError, match=r"'basin' cannot be read at 0:16, 0:16: .*checksum"):
             store.read(url, "basin", (slice(0, 16), slice(0, 16)))
 
     def test_keys_are_the_files_that_a_write_makes(self, any_url, any_layout, values, contents):
         for region in cube.regions(any_layout, "predictors", time=1):
             before = set(contents(any_url))
-            cube.write_region(any_url, "predictors", region, values(any_layout, "predictors", region))
+            cube.write_region(
+                any_url, "predictors", region, values(any_layout, "predictors", region)
+            )
             made = set(contents(any_url)) - before
             assert made == set(writing.keys(any_url, any_layout, "predictors", region))
 

@@ -271,7 +271,7 @@ class TestCreate:
     def test_a_file_in_the_way_is_refused_and_left_alone(self, tmp_path, spec):
         file = tmp_path / "a.zarr"
         file.write_text("mine")
-        with pytest.raises(StoreError, match="A file lies at .* choose another"):
+        with pytest.raises(StoreError, match=r"A file lies at .* choose another"):
             cube.create(file, spec)
         assert file.read_text() == "mine"
 
@@ -369,7 +369,7 @@ class TestCutShort:
 
     def test_half_a_cube_cannot_be_opened(self, half):
         for call in (cube.open, cube.read_spec, cube.verify):
-            with pytest.raises(StoreError, match="was cut short. Create it again with the same"):
+            with pytest.raises(StoreError, match=r"was cut short. Create it again with the same"):
                 call(half)
 
     def test_half_a_cube_is_finished_by_creating_it_again(self, half, spec, url, contents):
@@ -388,7 +388,7 @@ class TestCutShort:
     )
     def test_half_a_cube_is_not_finished_with_another_spec(self, half, spec, change, contents):
         before = contents(half)
-        with pytest.raises(StoreError, match="another spec lies at .* its creation was cut short"):
+        with pytest.raises(StoreError, match=r"another spec lies at .* its creation was cut short"):
             cube.create(half, replace(spec, **change))
         assert contents(half) == before
 
@@ -532,7 +532,7 @@ class TestAdd:
 
 class TestReadSpec:
     def test_there_must_be_a_cube(self, tmp_path):
-        with pytest.raises(StoreError, match="There is no cube at .*none.zarr'; create it first"):
+        with pytest.raises(StoreError, match=r"There is no cube at .*none.zarr'; create it first"):
             cube.read_spec(tmp_path / "none.zarr")
 
     def test_a_group_of_somebody_else_is_no_cube(self, tmp_path):
@@ -544,7 +544,7 @@ class TestReadSpec:
         path = Path(url, "zarr.json")
         path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 2'))
         for call in (cube.read_spec, cube.open, lambda url: cube.create(url, spec)):
-            with pytest.raises(SpecError, match="has format 2; .* Install a newer quadrat"):
+            with pytest.raises(SpecError, match=r"has format 2; .* Install a newer quadrat"):
                 call(url)
 
 

@@ -42,7 +42,10 @@ class TestSurfaces:
 
     @settings(deadline=None)
     @given(
-        north=st.floats(-3, 3), east=st.floats(-3, 3), height=st.floats(1, 100), width=st.floats(1, 100)
+        north=st.floats(-3, 3),
+        east=st.floats(-3, 3),
+        height=st.floats(1, 100),
+        width=st.floats(1, 100),
     )
     def test_a_plane_has_its_own_gradient_everywhere(self, north, east, height, width):
         z = -north * height * Y + east * width * X  # metres up per metre north, per metre east

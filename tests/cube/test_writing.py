@@ -147,7 +147,9 @@ class TestRefusals:
         with pytest.raises(RegionError, match=r"A region is written whole\. Along .*") as refused:
             cube.write_region(url, "predictors", region, data)
         assert contents(url) == before
-        axis, start, stop = re.search(r"Along '(.)'.* Write (\d+):(\d+)\.", str(refused.value)).groups()
+        axis, start, stop = re.search(
+            r"Along '(.)'.* Write (\d+):(\d+)\.", str(refused.value)
+        ).groups()
         nearest = replace(region, **{{"y": "rows", "x": "cols"}[axis]: (int(start), int(stop))})
         cube.write_region(url, "predictors", nearest, np.zeros((3, *nearest.shape), "int16"))
 
@@ -156,7 +158,10 @@ class TestRefusals:
         url = cube.create(tmp_path / "a.zarr", replace(spec, layout=layout))
         with pytest.raises(RegionError, match=r"regions have 64 pixels of 100.*Write 0:64"):
             cube.write_region(
-                url, "basin", Region(time=None, rows=(0, 16), cols=(0, 64)), np.zeros((16, 64), "i4")
+                url,
+                "basin",
+                Region(time=None, rows=(0, 16), cols=(0, 64)),
+                np.zeros((16, 64), "i4"),
             )
 
     @pytest.mark.parametrize("time", [None, 2, -1])
@@ -167,7 +172,7 @@ class TestRefusals:
 
     def test_an_unknown_variable_is_refused(self, url, spec):
         region = next(regions(spec, "basin"))
-        with pytest.raises(SpecError, match="The cube has no variable 'rood'. It has: "):
+        with pytest.raises(SpecError, match=r"The cube has no variable 'rood'. It has: "):
             cube.write_region(url, "rood", region, np.zeros((32, 32)))
 
     @pytest.mark.parametrize("dtype", ["uint16", "int32", "float32", ">i2"])

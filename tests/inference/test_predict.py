@@ -1,0 +1,335 @@
+"""A prediction is the same to the bit for any region, and each pixel's is by its own fold's model."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from distributed import Client
+
+import cube
+from cube import store
+from cube.errors import BundleError, IncompleteError, SourceError, SpecError, StoreError
+from cube.regions import Region
+from cube.windows import Windows
+from inference.blending import taper
+from inference.predict import plan_predict, predict
+from tests import toy
+from training.bundle import MODEL_FILE, load_bundle
+from training.folds import contiguous_folds, write_folds
+from training.samples import SampleSpec
+from training.targets import Target
+
+module = sys.modules["inference.predict"]  # the package's name for it is the function's
+WINDOWS = Windows(shape=toy.SHAPE, size=8, stride=4)
+LAYER = "population_predicted"
+
+
+def _folds(city):
+    return contiguous_folds(city.polygons, by="neighbourhood", folds=2, seed=0)
+
+
+@pytest.fixture(scope="module")
+def folded(city, tmp_path_factory):
+    """The toy with a layer of two folds; to be copied, not written to."""
+    copy = toy.copied(city, tmp_path_factory.mktemp("folded") / "toy.zarr")
+    write_folds(copy.coverage, "fold", copy.polygons, _folds(copy))
+    return copy
+
+
+@pytest.fixture(scope="module")
+def models(city, tmp_path_factory):
+    """Two networks of random weights."""
+    folder = tmp_path_factory.mktemp("models")
+    return [toy.bundle(city, folder / str(k), seed=k, fold=k) for k in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def predicted(folded, models, tmp_path_factory):
+    """A copy with the prediction of both models, by fold."""
+    copy = toy.copied(folded, tmp_path_factory.mktemp("predicted") / "toy.zarr")
+    report = predict(copy.url, LAYER, models, fold_layer="fold")
+    return copy, report
+
+
+def _values(city, name=LAYER):
+    """The slice of 2010, float32 (y, x)."""
+    return toy.stored(city.url, name)[1]
+
+
+def _files(city):
+    """Every file of a cube with its content and the time of its last change."""
+    found = sorted(p for p in Path(city.url).rglob("*") if p.is_file())
+    return {str(p.relative_to(city.url)): (p.read_bytes(), p.stat().st_mtime_ns) for p in found}
+
+
+def _brute_force(city, bundle):
+    """All windows predicted and blended over the whole grid, in plain loops."""
+    network, origins = bundle.model(), WINDOWS.origins()
+    stacks = {
+        "predictors": np.moveaxis(city.image[[2, 0]], 0, -1),
+        "terrain": np.moveaxis(city.terrain[[1, 0]], 0, -1),
+    }
+    total, weight = np.zeros(toy.SHAPE), np.zeros(toy.SHAPE)
+    for start in range(0, len(origins), module.BATCH):
+        boxes = [np.s_[y : y + 8, x : x + 8] for y, x in origins[start : start + module.BATCH]]
+        chips = {name: np.stack([values[box] for box in boxes]) for name, values in stacks.items()}
+        lacking = module.BATCH - len(boxes)
+        filled = {
+            name: np.concatenate([values, np.zeros((lacking, 8, 8, 2), values.dtype)])
+            for name, values in chips.items()
+        }
+        outputs = np.asarray(network.predict_on_batch(filled))[..., 0]
+        for box, output in zip(boxes, outputs, strict=False):
+            total[box] += output * taper(8)
+            weight[box] += taper(8)
+    learned = np.where(city.valid, total / weight, np.nan)
+    return bundle.sample.target.inverse(learned, pixel_km2=toy.PIXEL_KM2).astype("float32")
+
+
+class TestSameBits:
+    def test_it_equals_all_windows_blended_over_the_whole(self, predicted, models):
+        copy, _ = predicted
+        fold = toy.stored(copy.url, "fold")
+        expected = np.where(fold == 0, *(_brute_force(copy, model) for model in models))
+        assert _values(copy).tobytes() == expected.tobytes()
+
+    @pytest.mark.parametrize(("chunk", "region"), [(32, 64), (64, 128)])
+    def test_regions_change_no_bit(self, predicted, models, tmp_path, chunk, region):
+        other = toy.build(tmp_path / "other.zarr", chunk=chunk, region=region)
+        write_folds(other.coverage, "fold", other.polygons, _folds(other))
+        predict(other.url, LAYER, models, fold_layer="fold")
+        assert _values(other).tobytes() == _values(predicted[0]).tobytes()
+
+    def test_a_client_changes_no_bit(self, predicted, folded, models, tmp_path):
+        copy = toy.copied(folded, tmp_path / "toy.zarr")
+        options = {"n_workers": 1, "threads_per_worker": 2, "dashboard_address": ":0"}
+        with Client(processes=False, **options) as client:
+            report = predict(copy.url, LAYER, models, fold_layer="fold", client=client)
+        assert report.count("done") == 12
+        assert _values(copy).tobytes() == _values(predicted[0]).tobytes()
+
+    def test_another_place_has_the_same_files(self, predicted, folded, models, tmp_path):
+        copy = toy.copied(folded, tmp_path / "elsewhere.zarr")
+        moved = [replace(model, path=tmp_path / model.path.name) for model in models]
+        for old, new in zip(models, moved, strict=True):
+            shutil.copytree(old.path, new.path)
+        predict(copy.url, LAYER, moved, fold_layer="fold")
+        contents = [{k: v[0] for k, v in _files(c).items()} for c in (copy, predicted[0])]
+        assert contents[0] == contents[1]
+
+
+class TestWhichModel:
+    def test_each_pixel_is_predicted_by_the_model_of_its_fold(self, city, folded, tmp_path):
+        copy = toy.copied(folded, tmp_path / "toy.zarr")
+        says = {0: 5.0, 1: 9.0}
+        models = {
+            k: toy.bundle(city, tmp_path / str(k), constant=value) for k, value in says.items()
+        }
+        predict(copy.url, LAYER, models, fold_layer="fold")
+        fold = toy.stored(copy.url, "fold")
+        persons = np.where(fold == 0, np.exp(5.0), np.exp(9.0)) * toy.PIXEL_KM2
+        found = _values(copy)
+        np.testing.assert_allclose(found[copy.valid], persons[copy.valid], rtol=1e-5)
+
+    def test_one_model_needs_no_folds(self, city, tmp_path):
+        copy = toy.copied(city, tmp_path / "toy.zarr")
+        predict(copy.url, LAYER, toy.bundle(city, tmp_path / "m", constant=6.0))
+        expected = np.full(copy.valid.sum(), np.exp(6.0) * toy.PIXEL_KM2)
+        np.testing.assert_allclose(_values(copy)[copy.valid], expected, rtol=1e-5)
+
+    def test_a_target_without_transform_is_written_as_it_comes(self, city, tmp_path):
+        copy = toy.copied(city, tmp_path / "toy.zarr")
+        cube.add(copy.url, cube.LayerSpec(name="height", dtype="float32", static=True, units="m"))
+        sample = SampleSpec.of(
+            {"predictors": ("red",)}, Target(layer="height"), label_time=None, input_time="2000"
+        )
+        model = toy.bundle(copy, tmp_path / "m", sample=sample, constant=-2.5)
+        predict(copy.url, "height_predicted", model)
+        found = toy.stored(copy.url, "height_predicted")
+        assert found.shape == toy.SHAPE
+        np.testing.assert_allclose(found[copy.image[2] != 0], -2.5, rtol=1e-6)
+        assert copy.spec.layer("height_predicted").units == "m"
+
+
+class TestNodata:
+    def test_a_pixel_is_nan_where_an_input_is_nodata_and_nowhere_else(self, predicted):
+        copy, _ = predicted
+        assert np.array_equal(np.isnan(_values(copy)), ~copy.valid)
+        assert not copy.valid.all()
+
+    def test_a_region_without_an_observation_is_written_without_calling_the_model(
+        self, city, models, tmp_path, monkeypatch
+    ):
+        empty = toy.image()
+        empty[:, :44, :44] = 0  # a region of 32 and the windows that reach into it
+        copy = toy.build(tmp_path / "toy.zarr", bands=empty)
+        calls = []
+        original = module._network
+        monkeypatch.setattr(module, "_network", lambda b: calls.append(b) or original(b))
+        corner = Region(time=1, rows=(0, 32), cols=(0, 32))
+        everything = np.ones((32, 32), dtype=bool)
+        found = module.predict_pixels(
+            copy.url, copy.spec, models[0], WINDOWS, corner, everything
+        )
+        assert np.isnan(found).all()
+        assert not calls
+        report = predict(copy.url, LAYER, models[0])
+        assert report.count("done") == 12
+        assert np.array_equal(np.isnan(_values(copy)), ~copy.valid)
+
+
+class TestRerun:
+    def test_it_skips_all_and_writes_nothing(self, predicted, models):
+        copy, first = predicted
+        before = _files(copy)
+        again = predict(copy.url, LAYER, models, fold_layer="fold")
+        assert (first.count("done"), first.count("skipped")) == (12, 0)
+        assert (again.count("done"), again.count("skipped")) == (0, 12)
+        assert _files(copy) == before
+
+    def test_a_lost_tick_is_done_again_with_the_same_bits(self, predicted, models, tmp_path):
+        copy = toy.copied(predicted[0], tmp_path / "toy.zarr")
+        before = _values(copy).tobytes()
+        shutil.rmtree(Path(copy.url) / "ledger" / LAYER / "c" / "1" / "1")
+        report = predict(copy.url, LAYER, models, fold_layer="fold")
+        assert (report.count("done"), report.count("skipped")) == (4, 8)
+        assert _values(copy).tobytes() == before
+
+    def test_a_changed_model_is_refused(self, predicted, models, city, tmp_path):
+        copy, _ = predicted
+        before = _files(copy)
+        other = [models[0], toy.bundle(city, tmp_path / "other", seed=7)]
+        with pytest.raises(SourceError, match="already holds regions made from other inputs"):
+            predict(copy.url, LAYER, other, fold_layer="fold")
+        assert _files(copy) == before
+
+    def test_a_model_trained_anew_under_its_path_is_loaded_anew(self, city, tmp_path):
+        copy = toy.copied(city, tmp_path / "toy.zarr")
+        for constant, layer in ((4.0, "first"), (7.0, "second")):
+            model = toy.bundle(city, tmp_path / "m", constant=constant)
+            predict(copy.url, layer, model)
+            found = _values(copy, layer)[copy.valid]
+            np.testing.assert_allclose(found, np.exp(constant) * toy.PIXEL_KM2, rtol=1e-5)
+
+    def test_a_model_that_was_trained_anew_under_the_hands_is_refused(self, city, tmp_path):
+        copy = toy.copied(city, tmp_path / "toy.zarr")
+        stale = toy.bundle(city, tmp_path / "m", constant=4.0)
+        toy.bundle(city, tmp_path / "m", constant=7.0)
+        with pytest.raises(IncompleteError, match="trained anew since the bundle was made"):
+            predict(copy.url, LAYER, stale)
+
+    def test_a_model_is_loaded_once(self, city, tmp_path, monkeypatch):
+        loads = []
+        monkeypatch.setattr(module, "load_bundle", lambda p: loads.append(p) or load_bundle(p))
+        copy = toy.copied(city, tmp_path / "toy.zarr")
+        predict(copy.url, LAYER, toy.bundle(city, tmp_path / "m"))
+        assert len(loads) == 1
+
+
+class TestLayer:
+    def test_it_says_what_it_is(self, predicted):
+        copy, _ = predicted
+        layer, label = copy.spec.layer(LAYER), copy.spec.layer("population")
+        assert (layer.dtype, layer.static) == ("float32", label.static)
+        assert layer.units == label.units
+        assert layer.long_name == "predicted persons per pixel"
+
+    def test_only_the_period_of_the_label_is_written(self, predicted):
+        copy, _ = predicted
+        assert np.isnan(toy.stored(copy.url, LAYER)[0]).all()
+        ticks = store.read(copy.url, f"ledger/{LAYER}")
+        assert not ticks[0].any()
+        assert ticks[1].all()
+
+    def test_its_provenance_names_models_and_holds_neither_path_nor_clock(self, predicted, models):
+        copy, _ = predicted
+        attrs = store.array_attributes(copy.url)[LAYER]
+        inputs = attrs["inputs"]["2010"]["from"]
+        assert inputs["models"] == {str(k): m.weights_digest for k, m in enumerate(models)}
+        assert inputs["fold_layer"] == "fold"
+        text = json.dumps(attrs)
+        assert attrs["created_by"].startswith("quadrat ")
+        assert "/" not in re.sub(r"[A-Za-z0-9+/]+=+", "", text)  # less base64
+        assert not re.search(r"\d\d:\d\d|20[2-9]\d-", text)
+
+    def test_a_layer_of_another_kind_under_that_name_is_refused(self, city, models, tmp_path):
+        copy = toy.copied(city, tmp_path / "toy.zarr")
+        cube.add(copy.url, cube.LayerSpec(name=LAYER, dtype="float64"))
+        with pytest.raises(StoreError, match="The cube has another 'population_predicted'"):
+            predict(copy.url, LAYER, models[0])
+
+
+class TestPlan:
+    def test_it_writes_nothing_and_says_what_is_left(self, city, models, tmp_path):
+        copy = toy.copied(city, tmp_path / "toy.zarr")
+        before = _files(copy)
+        plan = plan_predict(copy.url, LAYER, models[0])
+        assert _files(copy) == before
+        assert str(plan).startswith(f"predict {LAYER}: 12 regions to write, 0 done already")
+        assert plan.summary.bytes_out == toy.SHAPE[0] * toy.SHAPE[1] * 4
+        assert "<p>" in plan._repr_html_()
+
+    def test_it_knows_what_is_done(self, predicted, models):
+        plan = plan_predict(predicted[0].url, LAYER, models, fold_layer="fold")
+        assert (len(plan.todo), len(plan.done)) == (0, 12)
+
+
+class TestRefusals:
+    def test_several_models_without_folds(self, city, models):
+        with pytest.raises(BundleError, match="With 2 models, fold_layer= must say"):
+            predict(city.url, LAYER, models)
+
+    def test_no_model_at_all(self, city):
+        with pytest.raises(BundleError, match="At least one model"):
+            predict(city.url, LAYER, [])
+
+    def test_a_fold_without_a_model(self, folded, models, tmp_path):
+        copy = toy.copied(folded, tmp_path / "toy.zarr")
+        with pytest.raises(IncompleteError, match=r"holds \[1\] at .* models for \[0\]"):
+            predict(copy.url, LAYER, {0: models[0]}, fold_layer="fold")
+
+    def test_a_fold_layer_that_was_never_written(self, city, models, tmp_path):
+        copy = toy.copied(city, tmp_path / "toy.zarr")
+        cube.add(copy.url, cube.LayerSpec(name="fold", dtype="int16", nodata=-1, static=True))
+        with pytest.raises(IncompleteError, match=r"holds \[-1\]"):
+            predict(copy.url, LAYER, models, fold_layer="fold")
+
+    @pytest.mark.parametrize(
+        ("fold_layer", "match"),
+        [("nowhere", "no variable 'nowhere'"), ("population", "must be static")],
+    )
+    def test_a_fold_layer_that_is_none(self, city, models, fold_layer, match):
+        with pytest.raises(SpecError, match=match):
+            predict(city.url, LAYER, models, fold_layer=fold_layer)
+
+    def test_models_that_look_through_other_windows(self, folded, models):
+        other = replace(models[1], stride=3)
+        with pytest.raises(BundleError, match="must share inputs, target and windows"):
+            predict(folded.url, LAYER, [models[0], other], fold_layer="fold")
+
+    def test_a_cube_packed_otherwise(self, city, models):
+        packing = {**models[0].packing, "terrain": {**models[0].packing["terrain"], "scale": 2.0}}
+        with pytest.raises(BundleError, match="'terrain' with scale=2.0"):
+            predict(city.url, LAYER, replace(models[0], packing=packing))
+
+    def test_a_window_larger_than_the_cube(self, city, models):
+        with pytest.raises(SpecError, match="A window must fit the grid"):
+            predict(city.url, LAYER, replace(models[0], window=200))
+
+    @pytest.mark.parametrize("damage", ["missing", "cut short"])
+    def test_a_model_file_that_is_damaged(self, city, tmp_path, damage):
+        copy = toy.copied(city, tmp_path / "toy.zarr")
+        model = toy.bundle(city, tmp_path / "m")
+        if damage == "missing":
+            (model.path / MODEL_FILE).unlink()
+        else:
+            (model.path / MODEL_FILE).write_bytes(b"PK")
+        with pytest.raises(IncompleteError, match=r"The model in '.*m' cannot be loaded"):
+            predict(copy.url, LAYER, model)
