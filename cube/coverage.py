@@ -13,6 +13,7 @@ depend on the regions of the cube.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -25,7 +26,7 @@ import pandas as pd
 import shapely
 
 from cube import store
-from cube.errors import CubeError, PolygonError, StoreError
+from cube.errors import CubeError, PolygonError, SpecError, StoreError
 from cube.polygons import check_meets, check_polygons, polygons_digest
 from cube.regions import Region, tiles
 from cube.run import run_tasks
@@ -229,8 +230,11 @@ def build(
 
     Raises:
         PolygonError: The polygons are invalid, in another CRS, or off the grid.
+        SpecError: The name is not in lower_snake_case.
         StoreError: Another set lies under that name.
     """
+    if not re.fullmatch("[a-z][a-z0-9_]*", name):
+        raise SpecError(f"A set of polygons needs a lower_snake_case name. Received {name!r}.")
     url = store.normalise(url)
     spec = read_spec(url)
     _check(polygons, spec)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from cube import ledger, store
 from cube.coverage import Coverage
-from cube.errors import PolygonError
+from cube.errors import PolygonError, SpecError
 from cube.provenance import check_inputs, record_inputs
 from cube.regions import Region, regions
 from cube.run import Report, report, run_tasks
@@ -53,9 +55,12 @@ def spread(
 
     Raises:
         PolygonError: ``values`` does not fit the polygons, or is infinite.
+        SpecError: There is no such layer or period, or amounts were to be
+            spread over a layer of whole numbers.
     """
     amounts = _checked(coverage, values)
     url, spec = coverage.url, read_spec(coverage.url)
+    _check_how(spec, layer, how)
     index = spec.time_of(spec.layer(layer).name, time)
     description = _describe(coverage, amounts, how)
     check_inputs(url, spec, layer, index, description)
@@ -68,7 +73,15 @@ def spread(
 
 
 def _checked(coverage: Coverage, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    amounts = np.asarray(values, dtype="float64")
+    try:
+        # A Series of pandas may say "unknown" in a way of its own.
+        amounts = (
+            values.to_numpy("float64", na_value=math.nan)
+            if isinstance(values, pd.Series)
+            else np.asarray(values, dtype="float64")
+        )
+    except (TypeError, ValueError) as error:
+        raise PolygonError(f"Values of polygons must be numbers: {error}.") from error
     if amounts.shape != (coverage.polygons,):
         raise PolygonError(
             f"One value per polygon was expected, {coverage.polygons}. "
@@ -76,7 +89,23 @@ def _checked(coverage: Coverage, values: npt.ArrayLike) -> npt.NDArray[np.float6
         )
     if np.isinf(amounts).any():
         raise PolygonError("Values of polygons must be finite, or NaN where nothing is known.")
+    lost = (coverage.pixels == 0) & (coverage.covered_share > 0) & np.isfinite(amounts)
+    if lost.any():
+        raise PolygonError(
+            f"{int(lost.sum())} polygons are too small to meet any pixel, the first in row "
+            f"{int(np.flatnonzero(lost)[0])}. Merge them with a neighbour, or give them NaN."
+        )
     return amounts
+
+
+def _check_how(spec: CubeSpec, layer: str, how: str) -> None:
+    if how not in get_args(How):
+        raise SpecError(f"how must be one of {', '.join(get_args(How))}. Received {how!r}.")
+    if how == "extensive" and spec.layer(layer).storage.kind in "iu":
+        raise SpecError(
+            f"Spread over pixels, amounts become fractions, which {layer!r} "
+            f"({spec.layer(layer).dtype}) would round away; give it dtype float32 or float64."
+        )
 
 
 def _describe(coverage: Coverage, amounts: npt.NDArray[np.float64], how: How) -> dict[str, Any]:

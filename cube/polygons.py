@@ -180,6 +180,9 @@ def check_meets(frame: gpd.GeoDataFrame, grid: GeoBox) -> None:
 def polygons_digest(frame: gpd.GeoDataFrame) -> str:
     """First 12 hex digits of the SHA-256 of the geometries, in order, and their CRS."""
     sha = hashlib.sha256(frame.crs.to_wkt().encode() if frame.crs is not None else b"")
-    for blob in shapely.to_wkb(shapely.normalize(frame.geometry.to_numpy()), byte_order=1):
-        sha.update(blob)
+    # All as multipolygons: some formats make them of polygons.
+    parts, row = shapely.get_parts(frame.geometry.to_numpy(), return_index=True)
+    shapes = shapely.normalize(shapely.multipolygons(parts, indices=row))
+    for blob in shapely.to_wkb(shapes, byte_order=1):
+        sha.update(bytes(blob))
     return sha.hexdigest()[:12]

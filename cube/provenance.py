@@ -7,6 +7,7 @@ regions made from other inputs into the same time.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
@@ -23,8 +24,8 @@ def _key(spec: CubeSpec, time: int | None) -> str:
 
 def inputs_of(url: str, name: str) -> dict[str, Any]:
     """Recorded inputs by period label (``"static"`` without time)."""
-    recorded = store.array_attributes(url).get(name, {}).get("inputs", {})
-    return dict(recorded)
+    recorded = store.array_attributes(url).get(name, {}).get("inputs", "{}")
+    return dict(json.loads(recorded))
 
 
 def check_inputs(

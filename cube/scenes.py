@@ -134,9 +134,7 @@ class Scene:
     def describe(self) -> dict[str, Any]:
         """See :meth:`Source.describe`; files by their name alone."""
         data = asdict(self)
-        data["layers"] = [
-            {**layer, "href": _file_name(layer["href"])} for layer in data["layers"]
-        ]
+        data["layers"] = [{**layer, "href": _file_name(layer["href"])} for layer in data["layers"]]
         data["nodata"] = None if self.nodata is None else repr(float(self.nodata))
         return data
 

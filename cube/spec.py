@@ -208,6 +208,8 @@ class StackSpec(VariableSpec):
 
     def __post_init__(self) -> None:
         VariableSpec.__post_init__(self)
+        if isinstance(self.bands, str):
+            raise SpecError(f"Stack {self.name!r}: bands are a list. Received {self.bands!r}.")
         object.__setattr__(self, "bands", tuple(self.bands))
         if not self.bands or len(set(self.bands)) != len(self.bands):
             raise SpecError(
@@ -498,8 +500,12 @@ def grid_from_dict(data: Mapping[str, Any]) -> GeoBox:
 
 def digest(data: object) -> str:
     """First 12 hex digits of the SHA-256 of sorted JSON."""
-    text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return hashlib.sha256(to_json(data).encode()).hexdigest()[:12]
+
+
+def to_json(data: object) -> str:
+    """One spelling of JSON. Attributes hold text, since netCDF knows no nested ones."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def differences(stored: CubeSpec, wanted: CubeSpec) -> list[str]:

@@ -8,6 +8,7 @@ plain ``xr.open_zarr(url)`` sees the whole old cube or the whole new one.
 from __future__ import annotations
 
 import base64
+import json
 import os
 import struct
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,7 @@ from cube.spec import (
     LayerSpec,
     StackSpec,
     differences,
+    to_json,
     variable_from_dict,
 )
 from cube.store import ArrayPlan
@@ -154,7 +156,7 @@ def variable_attrs(variable: StackSpec | LayerSpec) -> dict[str, Any]:
         # rioxarray finds the CRS of a plain xr.open_zarr only by this name.
         "coordinates": "spatial_ref",
         "_FillValue": _fill_attr(variable),
-        "quadrat_spec": variable.to_dict(),
+        "quadrat_spec": to_json(variable.to_dict()),
         "quadrat_digest": variable.digest,
     }
     if variable.packed:
@@ -178,7 +180,7 @@ def root_attrs(spec: CubeSpec) -> dict[str, Any]:
     return {
         "Conventions": "CF-1.11",
         "title": spec.title,
-        ROOT: {k: data[k] for k in ("format_version", "grid", "calendar", "layout", "title")},
+        ROOT: to_json({k: v for k, v in data.items() if k not in ("stacks", "layers")}),
     }
 
 
@@ -232,7 +234,9 @@ def _is_this_cube(url: str, spec: CubeSpec) -> bool:
         found = differences(stored, spec.with_variables(*added.values()))
     else:
         arrays = store.array_attributes(url).values()
-        begun = [variable_from_dict(a["quadrat_spec"]) for a in arrays if "quadrat_spec" in a]
+        begun = [
+            variable_from_dict(json.loads(a["quadrat_spec"])) for a in arrays if "quadrat_spec" in a
+        ]
         same = attrs == root_attrs(spec) and all(v in spec.variables for v in begun)
         found = [] if same else ["its creation was cut short"]
     if found:
@@ -265,15 +269,18 @@ def read_spec(url: str | os.PathLike[str]) -> CubeSpec:
             f"The creation of the cube at {os.fspath(url)!r} was cut short. "
             f"Create it again with the same spec."
         )
-    version = int(attrs[ROOT].get("format_version", 0))
+    data = json.loads(attrs[ROOT])
+    version = int(data.get("format_version", 0))
     if version > FORMAT_VERSION:
         raise SpecError(
             f"The cube has format {version}; this version reads up to {FORMAT_VERSION}. "
             f"Install a newer quadrat."
         )
     arrays = store.array_attributes(url).values()
-    variables = [variable_from_dict(a["quadrat_spec"]) for a in arrays if "quadrat_spec" in a]
-    return CubeSpec.from_dict(attrs[ROOT]).with_variables(*variables)
+    variables = [
+        variable_from_dict(json.loads(a["quadrat_spec"])) for a in arrays if "quadrat_spec" in a
+    ]
+    return CubeSpec.from_dict(data).with_variables(*variables)
 
 
 def add(url: str | os.PathLike[str], *variables: StackSpec | LayerSpec) -> CubeSpec:
@@ -325,8 +332,8 @@ def _add_arrays(url: str, spec: CubeSpec, new: list[StackSpec | LayerSpec]) -> N
 def annotate(url: str | os.PathLike[str], name: str, **attrs: Any) -> None:
     """Set attributes of a variable, such as provenance; nothing else changes.
 
-    A mapping is merged with the one that is there, under the lock, so that two
-    processes that record two times of one variable both leave their mark.
+    A mapping is kept as JSON, and merged with the one that is there, under the
+    lock, so that two processes that record two times both leave their mark.
     """
     url = store.normalise(url)
     with store.metadata_lock(url), store.explained(url):
@@ -334,7 +341,7 @@ def annotate(url: str | os.PathLike[str], name: str, **attrs: Any) -> None:
         before: dict[str, Any] = target.attrs.asdict()
         for key, value in attrs.items():
             if isinstance(value, Mapping):
-                attrs[key] = dict(sorted({**before.get(key, {}), **value}.items()))
+                attrs[key] = to_json({**json.loads(before.get(key, "{}")), **value})
         # What readers see: an annotation killed before it consolidated is finished here.
         seen = store.array_attributes(url).get(name, {})
         if all(seen.get(key) == value for key, value in attrs.items()):

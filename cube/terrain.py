@@ -62,7 +62,9 @@ class Terrain:
 
     def check(self, grid: GeoBox) -> None:
         """See :meth:`cube.scenes.Source.check`; slopes need a grid in metres."""
-        units = {axis.unit_conversion_factor for axis in grid.crs.proj.axis_info} if grid.crs else ()
+        units = (
+            {axis.unit_conversion_factor for axis in grid.crs.proj.axis_info} if grid.crs else ()
+        )
         if grid.crs is None or not grid.crs.projected or units != {1.0}:
             raise SourceError("Slopes need a projected grid, in metres; warp onto one first.")
         self.elevation.check(grid)

@@ -38,7 +38,7 @@ SAMPLE = SampleSpec.of(
 
 @dataclass(frozen=True, kw_only=True)
 class Toy:
-    """The cube, and what was written to it: ``image`` uint8 and ``terrain`` float32 (band, y, x)."""
+    """The cube, and what was written to it: uint8 ``image``, float32 ``terrain`` (band, y, x)."""
 
     url: str
     polygons: gpd.GeoDataFrame
@@ -67,9 +67,9 @@ class Toy:
 
 
 def density():
-    """Persons per km2, float64 (y, x); from about 400 to 60,000."""
+    """Persons per km2, float64 (y, x); from about 400 to 60,000, in every part of the grid."""
     y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
-    return np.exp(8.5 + 1.5 * np.sin(x / 15) + 1.0 * np.cos(y / 19))
+    return np.exp(8.5 + 1.5 * np.sin(x / 8) + 1.0 * np.cos(y / 10))
 
 
 def image(*, seed=0):
@@ -86,7 +86,7 @@ def image(*, seed=0):
 def terrain(*, seed=0):
     """Elevation and slope, float32 (2, y, x), NaN at two places."""
     rng = np.random.default_rng([seed, 1])
-    out = rng.normal(30, 8, (2, *SHAPE)).cumsum(axis=2).astype("float32") / 50
+    out = rng.normal(30, 8, (2, *SHAPE)).astype("float32")
     out[:, 20:23, 88:91] = np.nan
     out[0, 60:62, 2:5] = np.nan
     return out

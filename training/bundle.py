@@ -71,7 +71,8 @@ class ModelBundle:
 
         try:
             model = keras.saving.load_model(self.path / MODEL_FILE, compile=False, safe_mode=True)
-        except Exception as error:  # zip, zlib, HDF5 or Keras: whichever trips over the damage first
+        except Exception as error:
+            # Of a damaged file zipfile, zlib, HDF5 or Keras may complain, each in its own way.
             reason = " ".join(str(error).split())[:300]
             raise BundleError(
                 f"The model in {str(self.path)!r} cannot be loaded: {reason}"

@@ -19,12 +19,13 @@ class InputStack:
     bands: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if not self.bands or isinstance(self.bands, str):
-            raise SpecError(
-                f"Inputs from stack {self.stack!r} need at least one band, as a list of names. "
-                f"Received {self.bands!r}."
-            )
-        object.__setattr__(self, "bands", tuple(self.bands))
+        object.__setattr__(self, "bands", _listed(self.stack, self.bands))
+
+
+def _listed(stack: str, bands: Sequence[str]) -> tuple[str, ...]:
+    if not bands or isinstance(bands, str):
+        raise SpecError(f"Inputs from stack {stack!r} need a list of bands. Received {bands!r}.")
+    return tuple(bands)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +60,7 @@ class SampleSpec:
         input_time: str | None,
     ) -> Self:
         """The same from a mapping of stack name to band names."""
-        stacks = tuple(InputStack(stack=name, bands=tuple(b)) for name, b in inputs.items())
+        stacks = tuple(InputStack(stack=name, bands=_listed(name, b)) for name, b in inputs.items())
         return cls(inputs=stacks, target=target, label_time=label_time, input_time=input_time)
 
     @property

@@ -145,8 +145,16 @@ class TestBadFiles:
         path = tmp_path / "s.tif"
         profile = {"driver": "GTiff", "tiled": True, "sparse_ok": True, "crs": UTM, "nodata": 0}
         with rasterio.open(
-            path, "w", height=512, width=512, count=1, dtype="uint8",
-            transform=grid_at((1, 1)).transform, blockxsize=128, blockysize=128, **profile,
+            path,
+            "w",
+            height=512,
+            width=512,
+            count=1,
+            dtype="uint8",
+            transform=grid_at((1, 1)).transform,
+            blockxsize=128,
+            blockysize=128,
+            **profile,
         ) as target:
             target.write(np.ones((1, 128, 128), "uint8"), window=((128, 256), (256, 384)))
         scene, grid = catalogs.geotiff(path, bands=["a"]), catalogs.grid_of(path)

@@ -44,9 +44,7 @@ def star(centre, radii, *, turn=0.0):
 
 def places(shape, *, margin=6.0):
     """Points (column, row) on the grid and a little around it."""
-    return st.tuples(
-        st.floats(-margin, shape[1] + margin), st.floats(-margin, shape[0] + margin)
-    )
+    return st.tuples(st.floats(-margin, shape[1] + margin), st.floats(-margin, shape[0] + margin))
 
 
 @st.composite

@@ -36,8 +36,9 @@ def evaluated(city, tmp_path_factory):
     )
     fit = training.FitSpec(epochs=4, refit=False, learning_rate=0.02, seed=0)
     models = training.cross_validate(
-        copy.url, toy.SAMPLE, split, fit, out=folder / "models", network=partial(unet, widths=(4, 8))
-    )
+        copy.url, toy.SAMPLE, split, fit,
+        out=folder / "models", network=partial(unet, widths=(4, 8)),
+    )  # fmt: skip
     predict(copy.url, "population_predicted", models, fold_layer="fold")
     forests = []
 

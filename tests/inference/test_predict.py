@@ -1,4 +1,4 @@
-"""A prediction is the same to the bit for any region, and each pixel's is by its own fold's model."""
+"""A prediction has the same bits for any region, and each pixel the model of its fold."""
 
 from __future__ import annotations
 
@@ -175,9 +175,7 @@ class TestNodata:
         monkeypatch.setattr(module, "_network", lambda b: calls.append(b) or original(b))
         corner = Region(time=1, rows=(0, 32), cols=(0, 32))
         everything = np.ones((32, 32), dtype=bool)
-        found = module.predict_pixels(
-            copy.url, copy.spec, models[0], WINDOWS, corner, everything
-        )
+        found = module.predict_pixels(copy.url, copy.spec, models[0], WINDOWS, corner, everything)
         assert np.isnan(found).all()
         assert not calls
         report = predict(copy.url, LAYER, models[0])
@@ -251,7 +249,7 @@ class TestLayer:
     def test_its_provenance_names_models_and_holds_neither_path_nor_clock(self, predicted, models):
         copy, _ = predicted
         attrs = store.array_attributes(copy.url)[LAYER]
-        inputs = attrs["inputs"]["2010"]["from"]
+        inputs = json.loads(attrs["inputs"])["2010"]["from"]
         assert inputs["models"] == {str(k): m.weights_digest for k, m in enumerate(models)}
         assert inputs["fold_layer"] == "fold"
         text = json.dumps(attrs)
@@ -316,7 +314,7 @@ class TestRefusals:
 
     def test_a_cube_packed_otherwise(self, city, models):
         packing = {**models[0].packing, "terrain": {**models[0].packing["terrain"], "scale": 2.0}}
-        with pytest.raises(BundleError, match="'terrain' with scale=2.0"):
+        with pytest.raises(BundleError, match=r"'terrain' with scale=2\.0"):
             predict(city.url, LAYER, replace(models[0], packing=packing))
 
     def test_a_window_larger_than_the_cube(self, city, models):

@@ -59,7 +59,7 @@ def test_a_write_that_fails_midway_leaves_the_earlier_file_whole(
 
     monkeypatch.setattr(gpd.GeoDataFrame, "to_parquet", half if method == "to_parquet" else _whole)
     monkeypatch.setattr(pd.DataFrame, "to_csv", half)
-    with pytest.raises(StoreError, match="Cannot write the table .*No space left") as caught:
+    with pytest.raises(StoreError, match=r"Cannot write the table .*No space left") as caught:
         write_table(frame, tmp_path / "tracts")
     assert "\n" not in str(caught.value)
     assert paths[1].read_bytes() == before[1]
@@ -73,6 +73,6 @@ def _whole(self, path, **_):
 
 def test_a_folder_that_cannot_be_written_is_one_clear_line(frame, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="Cannot write the table '.*/file/tracts'") as caught:
+    with pytest.raises(StoreError, match=r"Cannot write the table '.*/file/tracts'") as caught:
         write_table(frame, tmp_path / "file" / "tracts")
     assert "\n" not in str(caught.value)

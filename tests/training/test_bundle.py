@@ -130,7 +130,7 @@ class TestDamagedModel:
         chips = _chips(city)
         expected = np.asarray(bundle.model().predict_on_batch(chips)).tobytes()
         content = (bundle.path / MODEL_FILE).read_bytes()
-        refused = 0
+        refusals = []
         for place in np.linspace(40, len(content) - 40, 30).astype(int):
             damaged = bytearray(content)
             damaged[place] ^= 0xFF
@@ -138,11 +138,11 @@ class TestDamagedModel:
             try:
                 found = np.asarray(bundle.model().predict_on_batch(chips)).tobytes()
             except BundleError as error:
-                refused += 1
-                assert "\n" not in str(error)
+                refusals.append(str(error))
             else:
                 assert found == expected
-        assert refused > 10
+        assert len(refusals) > 10
+        assert not any("\n" in refusal for refusal in refusals)
 
     def test_the_weights_of_another_model_are_refused(self, city, bundle, tmp_path):
         other = toy.bundle(city, tmp_path / "other", seed=9)
@@ -166,9 +166,9 @@ class TestDamagedModel:
             parts = {name: old.read(name) for name in old.namelist()}
         config = parts["config.json"].decode()
         assert "training.layers" in config
-        parts["config.json"] = config.replace("training.layers", "evil_layers").replace(
-            "quadrat>", "evil>"
-        ).encode()
+        parts["config.json"] = (
+            config.replace("training.layers", "evil_layers").replace("quadrat>", "evil>").encode()
+        )
         with zipfile.ZipFile(path, "w") as new:
             for name, content in parts.items():
                 new.writestr(name, content)
@@ -199,18 +199,18 @@ class TestCheck:
         stacks = tuple(
             replace(s, **change) if s.name == "predictors" else s for s in city.spec.stacks
         )
-        _refused(lambda: saved.check(replace(city.spec, stacks=stacks)), f"'predictors' with {match}")
+        _refused(
+            lambda: saved.check(replace(city.spec, stacks=stacks)), f"'predictors' with {match}"
+        )
 
     @pytest.mark.parametrize(
         ("stacks", "match"),
         [(("predictors",), "no variable 'terrain'"), (("predictors", "terrain"), "no band red")],
     )
     def test_a_cube_that_lacks_something_is_refused(self, city, saved, stacks, match):
-        kept = tuple(
-            replace(s, bands=("blue", "green")) if match.endswith("red") and s.name == "predictors" else s
-            for s in city.spec.stacks
-            if s.name in stacks
-        )
+        kept = tuple(s for s in city.spec.stacks if s.name in stacks)
+        if len(kept) == 2:
+            kept = (replace(city.spec.stack("predictors"), bands=("blue", "green")), kept[1])
         _refused(
             lambda: saved.check(replace(city.spec, stacks=kept)),
             f"does not fit this cube: .*{match}",

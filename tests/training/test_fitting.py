@@ -48,7 +48,7 @@ class TestRealTraining:
     def test_one_seed_gives_the_same_weights_and_prints_nothing(
         self, city, split, tmp_path, capsys
     ):
-        fit = replace(FIT, refit=True, epochs=2)
+        fit = replace(FIT, epochs=2)
         bundles = [
             fit_fold(city.url, toy.SAMPLE, split, 0, fit, out=tmp_path / name, network=TINY)
             for name in ("one", "two")
@@ -144,7 +144,7 @@ class TestWhatIsTrained:
         assert first.learn.ids.tolist() == part.train_windows.tolist()
         assert first.watch.supervision.polygons.tolist() == part.validation_polygons.tolist()
         assert first.watch.ids.tolist() == part.validation_windows.tolist()
-        assert not (first.watch.spec.augment or first.watch.spec.shuffle)
+        assert (first.watch.spec.augment, first.watch.spec.shuffle) == (False, False)
         assert [m.epochs for m in members] == [3, 3]
         assert all(m.watch is None for m in members)
         assert all(m.polygons == part.fitted_polygons.tolist() for m in members)

@@ -36,7 +36,7 @@ class TestWholeGroups:
             assert group == names[row if row in named else nearest]
 
     def test_no_such_column(self):
-        with pytest.raises(SplitError, match="no column 'suburb'. There are: neighbourhood"):
+        with pytest.raises(SplitError, match=r"no column 'suburb'\. There are: neighbourhood"):
             whole_groups(toy.patchwork(), "suburb")
 
     def test_a_column_without_any_name(self):

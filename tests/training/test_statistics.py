@@ -14,6 +14,7 @@ from tests import toy
 from training import statistics
 from training.samples import SampleSpec
 from training.statistics import training_moments
+from training.stream import Supervision
 from training.targets import Target
 
 WINDOWS = Windows(shape=toy.SHAPE, size=8, stride=3)
@@ -47,6 +48,21 @@ def test_they_equal_numpys_over_the_union_of_windows_without_nodata(city, monkey
         np.testing.assert_allclose(found[name].mean, mean, rtol=1e-12)
         np.testing.assert_allclose(found[name].std, std, rtol=1e-10)
         assert found[name].count.tolist() == count.tolist()
+
+
+def test_the_label_counts_only_where_supervision_weighs_it(city):
+    supervision = Supervision(coverage=city.coverage, polygons=np.array([7, 8, 13, 14]))
+    found = training_moments(city.url, toy.SAMPLE, WINDOWS, CHOSEN, supervision=supervision)
+    without = training_moments(city.url, toy.SAMPLE, WINDOWS, CHOSEN)
+    weight = supervision.weights((0, toy.SHAPE[0]), (0, toy.SHAPE[1]))
+    learned = toy.TARGET.forward(city.label, pixel_km2=toy.PIXEL_KM2)
+    mean, std, count = _expected(learned[_area(CHOSEN) & (weight > 0)])
+    assert found["label"].count.tolist() == [count]
+    assert (found["label"].mean, found["label"].std) == (
+        pytest.approx([mean]),
+        pytest.approx([std]),
+    )
+    assert found["predictors"].mean.tolist() == without["predictors"].mean.tolist()
 
 
 def test_pixels_outside_the_windows_never_count(city, tmp_path):
