@@ -322,9 +322,6 @@ def _train(
             shuffle=False,  # the stream shuffles
             verbose=0,
         )
-    # Keras restores the best weights only when it stopped early.
-    if best.best_weights is not None:
-        model.set_weights(best.best_weights)
     epoch = int(np.argmin(history.history[monitor]))
     found = {key: float(values[epoch]) for key, values in history.history.items()}
     return {**found, "best_epoch": float(epoch + 1), "epochs": float(len(history.epoch))}

@@ -183,6 +183,27 @@ class TestNodata:
         assert np.array_equal(np.isnan(_values(copy)), ~copy.valid)
 
 
+def test_every_batch_has_one_shape_and_its_filling_is_zero(city, models, tmp_path, monkeypatch):
+    copy = toy.copied(city, tmp_path / "toy.zarr")
+    batches = []
+
+    class Network:
+        def predict_on_batch(self, inputs):
+            batches.append(inputs)
+            return np.zeros((len(inputs["terrain"]), 8, 8, 1), "float32")
+
+    monkeypatch.setattr(module, "_network", lambda _: Network())
+    predict(copy.url, LAYER, models[0])
+    assert len(batches) > 12
+    for batch in batches:
+        assert {name: values.shape for name, values in batch.items()} == {
+            "predictors": (module.BATCH, 8, 8, 2),
+            "terrain": (module.BATCH, 8, 8, 2),
+        }
+    lasts = [batch["predictors"][-1] for batch in batches]
+    assert any(not last.any() for last in lasts)
+
+
 class TestRerun:
     def test_it_skips_all_and_writes_nothing(self, predicted, models):
         copy, first = predicted

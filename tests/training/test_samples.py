@@ -57,9 +57,11 @@ def test_a_stack_twice_or_none_at_all_is_refused():
 
 
 @pytest.mark.parametrize("bands", [(), "red"])
-def test_bands_are_a_list_of_names_with_at_least_one(bands):
-    with pytest.raises(SpecError, match="at least one band"):
+def test_bands_are_a_list_with_at_least_one_name(bands):
+    with pytest.raises(SpecError, match="need a list of bands"):
         InputStack(stack="predictors", bands=bands)
+    with pytest.raises(SpecError, match="need a list of bands"):
+        _sample({"predictors": bands})
 
 
 @pytest.mark.parametrize(
