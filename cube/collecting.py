@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +50,7 @@ def collect(
     spec = read_spec(coverage.url)
     index = spec.time_of(name, time)
     read = partial(_physical, coverage=coverage, spec=spec, name=name, time=index)
-    part = partial(_tile_sums, coverage=coverage, read=read)
+    part = partial(_tile_moments, coverage=coverage, read=read)
     verb = f"collect {name}"
     done: dict[Region, Any] = {}
     for tile, result in run_tasks(
@@ -57,10 +59,10 @@ def collect(
         if isinstance(result, CubeError):
             raise result
         done[tile] = result
-    sums = coverage.add_up([done[tile] for tile in coverage.tiles()])
+    moments = _merged([done[tile] for tile in coverage.tiles()], coverage.polygons)
     variable = spec.variable(name)
     bands = variable.bands if isinstance(variable, StackSpec) else None
-    return _table(coverage, sums, bands)
+    return _table(coverage, moments, bands)
 
 
 def collect_array(
@@ -75,9 +77,10 @@ def collect_array(
     """
     cube = values.reshape(-1, *values.shape[-2:])
     parts = [
-        _tile_sums(tile, coverage=coverage, read=partial(_cut, cube)) for tile in coverage.tiles()
+        _tile_moments(tile, coverage=coverage, read=partial(_cut, cube))
+        for tile in coverage.tiles()
     ]
-    return _table(coverage, coverage.add_up(parts), bands)
+    return _table(coverage, _merged(parts, coverage.polygons), bands)
 
 
 def _cut(values: FloatArray, tile: Region) -> FloatArray:
@@ -92,28 +95,72 @@ def _physical(
     return nodata.decode(stored, spec.variable(name)).reshape(-1, *tile.shape)
 
 
-def _tile_sums(
-    tile: Region, *, coverage: Coverage, read: Any
-) -> tuple[npt.NDArray[np.int32], FloatArray]:
-    """Sums of 1, value and value squared over valid pixels: shape (3 k, polygon)."""
-    values = read(tile).astype("float64")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Moments:
+    """Sum of shares, mean and sum of squared deviations per polygon, float64 (k, polygon).
+
+    Squares of deviations, not of values: those of large values would swallow a
+    small deviation.
+    """
+
+    members: npt.NDArray[np.int32]
+    weight: npt.NDArray[np.float64]
+    mean: npt.NDArray[np.float64]
+    squares: npt.NDArray[np.float64]
+
+
+def _tile_moments(tile: Region, *, coverage: Coverage, read: Any) -> _Moments:
+    """Moments of the polygons that meet a tile, over its valid pixels."""
+    values = read(tile).astype("float64").reshape(-1, tile.shape[0] * tile.shape[1])
+    shares = coverage.shares(tile.rows, tile.cols)
+    members = shares.polygons
+    into, place, share = shares.entries(members)
+    bands = [_band_moments(band[place], into, share, len(members)) for band in values]
+    weight, mean, squares = (np.stack(part) for part in zip(*bands, strict=True))
+    return _Moments(members=members, weight=weight, mean=mean, squares=squares)
+
+
+def _band_moments(
+    values: FloatArray, into: npt.NDArray[np.int64], share: FloatArray, polygons: int
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Weight, mean and squared deviations of one band's entries, each float64 (polygon,)."""
     valid = ~np.isnan(values)
+    counted = np.where(valid, share, 0.0)
     filled = np.where(valid, values, 0.0)
-    moments = np.concatenate([valid.astype("float64"), filled, filled**2])
-    return coverage.shares(tile.rows, tile.cols).collect(moments)
+    weight = np.bincount(into, counted, polygons).astype("float64", copy=False)
+    total = np.bincount(into, counted * filled, polygons)
+    mean = np.divide(total, weight, out=np.zeros(polygons), where=weight > 0)
+    squares = np.bincount(into, counted * (filled - mean[into]) ** 2, polygons)
+    return weight, mean, squares.astype("float64", copy=False)
 
 
-def _table(coverage: Coverage, sums: FloatArray, bands: tuple[str, ...] | None) -> pd.DataFrame:
-    weight, total, squares = np.split(sums, 3)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = total / weight
-        std = np.sqrt(np.maximum(squares / weight - mean**2, 0.0))
-        valid_share = np.where(coverage.pixels > 0, weight / coverage.pixels, 0.0)
+def _merged(parts: Sequence[_Moments], polygons: int) -> _Moments:
+    """Moments of all tiles, merged in the order given (Chan, Golub and LeVeque 1983)."""
+    shape = (len(parts[0].weight), polygons)
+    weight, mean, squares = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    for part in parts:
+        here = part.members
+        both = weight[:, here] + part.weight
+        share = np.divide(part.weight, both, out=np.zeros_like(both), where=both > 0)
+        apart = part.mean - mean[:, here]
+        squares[:, here] += part.squares + apart**2 * weight[:, here] * share
+        mean[:, here] += apart * share
+        weight[:, here] = both
+    everyone = np.arange(polygons, dtype="int32")
+    return _Moments(members=everyone, weight=weight, mean=mean, squares=squares)
+
+
+def _table(coverage: Coverage, moments: _Moments, bands: tuple[str, ...] | None) -> pd.DataFrame:
+    weight = moments.weight
+    seen = weight > 0
+    variance = np.divide(moments.squares, weight, out=np.zeros_like(weight), where=seen)
+    size = np.broadcast_to(coverage.pixels, weight.shape)
+    valid_share = np.divide(weight, size, out=np.zeros_like(weight), where=size > 0)
     columns: dict[str, FloatArray] = {}
     for i in range(len(weight)):
         prefix = f"{bands[i]}_" if bands else ""
-        columns[f"{prefix}sum"] = total[i]
-        columns[f"{prefix}mean"] = mean[i]
-        columns[f"{prefix}std"] = std[i]
+        columns[f"{prefix}sum"] = moments.mean[i] * weight[i]
+        columns[f"{prefix}mean"] = np.where(seen[i], moments.mean[i], np.nan)
+        columns[f"{prefix}std"] = np.where(seen[i], np.sqrt(variance[i]), np.nan)
         columns[f"{prefix}valid_share"] = valid_share[i]
     return pd.DataFrame({**columns, "covered_share": coverage.covered_share})

@@ -78,13 +78,20 @@ class Shares:
             The polygons that meet the box, and float64 sums of shape (k, polygon).
         """
         members = self.polygons
-        whole = np.flatnonzero(self.label >= 0)
-        into = np.searchsorted(members, np.concatenate([self.label.ravel()[whole], self.polygon]))
-        weight = np.concatenate([np.ones(len(whole)), self.share])
-        place = np.concatenate([whole, self.pixel])
+        into, place, weight = self.entries(members)
         flat = values.reshape(len(values), -1).astype("float64", copy=False)
         sums = [np.bincount(into, band[place] * weight, len(members)) for band in flat]
         return members, np.array(sums, "float64").reshape(len(values), len(members))
+
+    def entries(
+        self, members: npt.NDArray[np.int32]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """All entries: place of the polygon among ``members``, flat pixel index, share."""
+        whole = np.flatnonzero(self.label >= 0)
+        polygon = np.concatenate([self.label.ravel()[whole], self.polygon])
+        into = np.searchsorted(members, polygon).astype("int64")
+        weight = np.concatenate([np.ones(len(whole)), self.share])
+        return into, np.concatenate([whole, self.pixel]), weight
 
     def spread(self, per_pixel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Add polygons up in pixels: the transpose of :meth:`collect`.

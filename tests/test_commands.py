@@ -147,7 +147,8 @@ BAD = {
     "another spec": (cube, ["create", "{url}", "{other}"], "another spec lies at"),
     "cube in a file": (cube, ["create", str(IMAGE), "{spec}"], "A file lies at"),
     "file missing": (
-        catalogs, ["ingest", "{url}", "predictors", "no.tif", "--bands", BANDS], "There is no file"),
+        catalogs, ["ingest", "{url}", "predictors", "no.tif", "--bands", BANDS],
+        "There is no file"),
     "file truncated": (
         catalogs,
         ["ingest", "{url}", "predictors", "{truncated}", "--bands", BANDS, "--nodata", "0"],

@@ -144,7 +144,7 @@ def kill_at_random(verb: str, url: str, name: str, file: Path, rng: random.Rando
 
 
 def prove(verb: str, name: str, run, prepare, file: Path, tmp_path: Path) -> tuple[int, int]:
-    """Kill new cubes until enough regions were torn; each resumed one must equal the undisturbed."""
+    """Kill new cubes until enough regions were torn; each, resumed, equals the undisturbed."""
     undisturbed = prepare(tmp_path / "undisturbed.zarr")
     run(undisturbed, str(file))
     expected = tree(undisturbed)

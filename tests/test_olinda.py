@@ -44,7 +44,7 @@ def there(quickstart, tmp_path_factory):
     out = tmp_path_factory.mktemp("there")
     with (
         LocalCluster(
-            processes=True, n_workers=2, threads_per_worker=1, dashboard_address=None
+            processes=True, n_workers=2, threads_per_worker=1, dashboard_address=":0"
         ) as cluster,
         Client(cluster) as client,
     ):

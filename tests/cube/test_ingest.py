@@ -80,8 +80,9 @@ class Positions:
         return {"bands": list(self.bands), "factor": self.factor}
 
 
-def positions(rows, cols, bands=len(BANDS)):
+def positions(rows, cols, bands=None):
     """Physical values in steps of a half, within int16: band, row and column."""
+    bands = len(BANDS) if bands is None else bands
     y, x = np.mgrid[slice(*rows), slice(*cols)]
     return np.stack([band * 1000.0 + y + 0.5 * x for band in range(bands)]).astype("float32")
 
@@ -182,7 +183,7 @@ class TestValues:
         alone, spread = new("alone"), new("spread")
         cube.ingest(alone, "predictors", {"2010": scene}, workers=1)
         with Client(
-            processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None
+            processes=False, n_workers=1, threads_per_worker=2, dashboard_address=":0"
         ) as client:
             report = cube.ingest(spread, "predictors", {"2010": scene}, client=client)
         assert report.count("done") == REGIONS

@@ -23,7 +23,7 @@ FOLDER = "/nowhere.zarr"
 def client():
     distributed = pytest.importorskip("distributed")
     with distributed.Client(
-        processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None
+        processes=False, n_workers=1, threads_per_worker=2, dashboard_address=":0"
     ) as found:
         yield found
 

@@ -1,4 +1,4 @@
-"""Laws of the one warp: any cut gives the same bits, GDAL at once is the oracle, nodata never counts."""
+"""Laws of the one warp: any cut gives the same bits, GDAL is the oracle, nodata never counts."""
 
 from __future__ import annotations
 

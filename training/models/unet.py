@@ -18,7 +18,7 @@ def unet(
     outputs: int,
     *,
     widths: Sequence[int] = (16, 24, 32),
-    dropout: float = 0.2,
+    dropout: float = 0.1,
     seed: int,
 ) -> keras.Model:
     """U-Net that keeps the window's size.
