@@ -322,6 +322,8 @@ def _train(
             shuffle=False,  # the stream shuffles
             verbose=0,
         )
+    if not np.isfinite(history.history[monitor]).all():
+        raise SpecError(f"{name}: training diverged, its loss is not finite. Lower learning_rate.")
     epoch = int(np.argmin(history.history[monitor]))
     found = {key: float(values[epoch]) for key, values in history.history.items()}
     return {**found, "best_epoch": float(epoch + 1), "epochs": float(len(history.epoch))}

@@ -133,7 +133,13 @@ class Split:
             f"{self.kind}: {len(self.folds)} folds of {len(self.polygon_fold)} polygons, windows "
             f"of {self.windows.size} px, buffer {self.buffer_px} px; the buffer takes "
             f"{self.lost_share:.0%} of the training polygons ({counts} are left)"
+            f"{self._unwatched()}"
         )
+
+    def _unwatched(self) -> str:
+        """Says so where a fold has no validation polygons: it stops by its own loss."""
+        folds = [str(p.fold + 1) for p in self.folds if not len(p.validation_polygons)]
+        return f"; no validation polygons in fold {', '.join(folds)}" if folds else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,7 +63,7 @@ def main(out=Path("build/olinda"), *, client=None, region=64, epochs=12, members
     # 3. Chips, folds of whole neighbourhoods with a buffer, a network per fold.
     windows = cube.Windows(shape=spec.grid.shape, size=24, stride=8)
     sample = training.SampleSpec.of(
-        {"predictors": OPTICAL, "terrain": ["slope"]},
+        {"predictors": OPTICAL, "terrain": ["slope"]},  # elevation would tell where a tract is
         training.Target(layer="population", per="km2", transform="log"),
         label_time="2010",
         input_time="2000",

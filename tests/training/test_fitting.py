@@ -258,3 +258,15 @@ class TestFitSpec:
     def test_rates_out_of_range_are_refused(self, wrong):
         with pytest.raises(SpecError, match="learning_rate must be above 0"):
             FitSpec(seed=0, **wrong)
+
+
+def test_a_training_that_diverges_is_an_error_and_leaves_no_bundle(city, split, tmp_path):
+    wild = replace(FIT, epochs=3, learning_rate=1e30)
+    with pytest.raises(SpecError, match="training diverged"):
+        fit_fold(city.url, toy.SAMPLE, split, 0, wild, out=tmp_path / "model", network=TINY)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_split_says_where_nothing_decides_when_to_stop(split, without_validation):
+    assert "no validation polygons" not in str(split)
+    assert "no validation polygons in fold 1, 2" in str(without_validation)
