@@ -306,7 +306,7 @@ class _TileTask:
 def _compute(
     url: str, spec: CubeSpec, polygons: gpd.GeoDataFrame, client: Client | None
 ) -> list[tuple[Region, Shares]]:
-    shapes = polygons.geometry.to_numpy()
+    shapes = without_rectangles(polygons.geometry.to_numpy())
     tree = shapely.STRtree(shapes)
     height, width = spec.grid.shape
     tasks = []
@@ -324,6 +324,36 @@ def _compute(
     results = run_tasks(compute, tasks, verb="coverage", url=url, client=client)
     done = {task.region: _unless_error(result) for task, result in results}
     return sorted(done.items(), key=lambda item: (item[0].rows, item[0].cols))
+
+
+def without_rectangles(shapes: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The same polygons, with a fifth corner in each rectangle that is one of several rings.
+
+    exactextract 0.3.0 has a shortcut for rectangles that writes out of bounds, and kills the
+    process, where such a ring only touches the raster: a hole along the edge of a tile.
+    """
+    parts, whole = shapely.get_parts(shapes, return_index=True)
+    rings, part = shapely.get_rings(parts, return_index=True)
+    owner = whole[part]
+    four_sided = shapely.get_num_coordinates(rings) == 5
+    several = np.bincount(owner, minlength=len(shapes)) > 1
+    out = shapes.copy()
+    for i in np.unique(owner[four_sided & several[owner]]):
+        polygons = [
+            shapely.Polygon(_fifth_corner(p.exterior), [_fifth_corner(r) for r in p.interiors])
+            for p in shapely.get_parts(shapes[i])
+        ]
+        out[i] = shapely.MultiPolygon(polygons)
+    return out
+
+
+def _fifth_corner(ring: shapely.LinearRing) -> npt.NDArray[np.float64]:
+    corners = shapely.get_coordinates(ring)
+    along_axes = (np.diff(corners, axis=0) == 0).any(axis=1).all()
+    if len(corners) != 5 or not along_axes:
+        return corners
+    # Half-way along an edge that is parallel to an axis: exactly on it.
+    return np.insert(corners, 1, corners[:2].mean(axis=0), axis=0)
 
 
 def _unless_error(result: Any) -> Shares:

@@ -57,8 +57,17 @@ class Windows:
         return np.minimum(places, self.shape[axis] - self.size)
 
     def origins(self, ids: npt.ArrayLike | None = None) -> npt.NDArray[np.int64]:
-        """First pixel (y, x) of windows, int64 (n, 2); of all of them by default."""
+        """First pixel (y, x) of windows, int64 (n, 2); of all of them by default.
+
+        Raises:
+            SpecError: There is no window of such a number.
+        """
         numbers = np.arange(len(self)) if ids is None else np.asarray(ids, dtype="int64")
+        if numbers.size and not 0 <= numbers.min() <= numbers.max() < len(self):
+            raise SpecError(
+                f"There are {len(self)} windows, numbered from 0. Received numbers from "
+                f"{numbers.min()} to {numbers.max()}."
+            )
         row, col = np.divmod(numbers, self.counts[1])
         return np.stack([self.starts(0)[row], self.starts(1)[col]], axis=-1)
 
@@ -69,7 +78,7 @@ class Windows:
 
     def _span(self, axis: int, span: tuple[int, int]) -> npt.NDArray[np.int64]:
         starts = self.starts(axis)
-        meets = (starts < span[1]) & (starts + self.size > span[0])
+        meets = np.maximum(starts, span[0]) < np.minimum(starts + self.size, span[1])
         return np.flatnonzero(meets)
 
 
@@ -87,12 +96,11 @@ def gap(
         int64 (n,): max over axes of the pixels between the two squares, at
         least; negative where they overlap.
     """
-    out = np.empty(len(origins), dtype="int64")
-    for start in range(0, len(origins), 1024):
-        part = origins[start : start + 1024, None, :]
-        apart = np.abs(part - others[None]).max(axis=-1) - size
-        out[start : start + 1024] = apart.min(axis=1)
-    return out
+    from scipy.spatial import KDTree
+
+    # A tree, since all pairs of a country's windows do not fit in memory.
+    nearest, _ = KDTree(others).query(origins, p=np.inf)
+    return nearest.astype("int64") - size
 
 
 def box_sums(

@@ -52,8 +52,8 @@ CASES = {
         grid_at((160, 640), pixel_m=9.3, shift=(3.3, 4.4)),
     ),
     "UTM to polyconic, coarsened": (
-        grid_at((520, 2000), pixel_m=10),
-        grid_at((150, 620), pixel_m=31.7, crs="EPSG:5880", corner=corner_in("EPSG:5880")),
+        grid_at((400, 1640), pixel_m=10),
+        grid_at((140, 620), pixel_m=24.7, crs="EPSG:5880", corner=corner_in("EPSG:5880")),
     ),
     "UTM to Albers, coarsened": (
         grid_at((300, 1300), pixel_m=15, crs="EPSG:32613", corner=(400_000, 4_500_000)),
@@ -67,8 +67,8 @@ CASES = {
     ),
     "longitude and latitude to UTM, refined": (lonlat((52, 200), 0.001), grid_at((160, 640))),
     "longitude and latitude to UTM, coarsened": (
-        lonlat((520, 2000), 0.0001),
-        grid_at((160, 640)),
+        lonlat((330, 1250), 0.0001),
+        grid_at((140, 620), pixel_m=20),
     ),
 }
 
