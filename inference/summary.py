@@ -88,8 +88,8 @@ def _lead(found: Evaluation, story: Story) -> str:
     return (
         f"A convolutional network learned {found.sample.target.layer} from satellite image "
         f"chips and predicted all {len(found.polygons)} {story.place}, each in a fold that "
-        f"it was not trained on. It explains {score['R2']:.0%} of the variance of log density; "
-        f"with {score['R2 low']:.2f} to {score['R2 high']:.2f} as the 95 % interval."
+        f"it was not trained on. It explains {score['R2']:.0%} of the variance of log density (R², "
+        f"95 % interval {score['R2 low']:.2f} to {score['R2 high']:.2f})."
     )
 
 
