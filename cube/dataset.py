@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import xarray as xr
 
 from cube import nodata, store
+from cube.arrays import coordinate_plans
 from cube.errors import SpecError
 from cube.spec import CubeSpec, LayerSpec, StackSpec
 from cube.template import read_spec
@@ -44,14 +45,7 @@ def open_cube(
     if chunks is None and not stored:
         raise SpecError("Decoding is lazy through Dask; chunks=None needs stored=True.")
     spec = read_spec(url)
-    dataset = xr.open_zarr(
-        store.open_store(url),
-        chunks=None,
-        mask_and_scale=False,
-        decode_coords="all",
-        consolidated=True,
-        zarr_format=3,
-    )
+    dataset = _opened(url, spec)
     if chunks is not None:
         wanted = _region_chunks(spec) if isinstance(chunks, str) else chunks
         dataset = dataset.assign(
@@ -60,6 +54,27 @@ def open_cube(
     if stored:
         return dataset
     return dataset.assign({v.name: _decoded(dataset[v.name], v) for v in spec.variables})
+
+
+def _opened(url: str | os.PathLike[str], spec: CubeSpec) -> xr.Dataset:
+    """Stored values with coordinates that come from the spec: it says what they are.
+
+    Read from the store they would cost a request each.
+    """
+    coordinates = {
+        plan.path: xr.Variable(plan.dims, values, dict(plan.attrs))
+        for plan, values in coordinate_plans(spec)
+    }
+    with store.pipeline():
+        data = xr.open_zarr(
+            store.open_store(url, read_only=True),
+            chunks=None,
+            decode_cf=False,
+            consolidated=True,
+            zarr_format=3,
+            drop_variables=list(coordinates),
+        )
+    return xr.decode_cf(data.assign(coordinates), mask_and_scale=False, decode_coords="all")
 
 
 def _region_chunks(spec: CubeSpec) -> dict[str, int]:

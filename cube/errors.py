@@ -1,7 +1,7 @@
 """Every error this project raises on purpose, in one small tree.
 
 A message says what was expected, what came and what to do, in one line that a
-command can print as it is.
+command can print as it is. An interrupt is no error, and stands beside it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,20 @@ class StoreError(CubeError, OSError):
     """A cube is missing, is no cube, differs, or cannot be written."""
 
 
+class TransientError(StoreError):
+    """A store did not answer as it should, and may do so when asked again."""
+
+
+class DamagedError(StoreError):
+    """A chunk is not what was written: its checksum or its length is wrong."""
+
+
 class SourceError(CubeError, ValueError):
     """A raster that should fill the cube cannot be read as declared."""
+
+
+class PartialError(SourceError):
+    """One of the inputs of a region could not be read; the next run may find it again."""
 
 
 class PolygonError(CubeError, ValueError):
@@ -39,11 +51,27 @@ class BundleError(CubeError, ValueError):
     """A trained model cannot be saved, loaded or applied to this cube."""
 
 
+class ClusterError(CubeError, RuntimeError):
+    """A Dask cluster is gone, has no workers, or lost them over a task."""
+
+
 class IncompleteError(CubeError, RuntimeError):
     """A run ended with regions that are not done; run it again to redo only those.
 
     Attributes:
-        report: The :class:`cube.run.Report` of the run.
+        report: The :class:`cube.report.Report` of the run.
+    """
+
+    def __init__(self, message: str, report: object = None) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run was interrupted; the message says how far it came, and how to go on.
+
+    Attributes:
+        report: The :class:`cube.report.Report` of the run until then.
     """
 
     def __init__(self, message: str, report: object = None) -> None:

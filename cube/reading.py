@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cube import store
+from cube.arrays import identity
 from cube.errors import SpecError
 from cube.regions import Region, check_box
 from cube.spec import CubeSpec, StackSpec
@@ -29,7 +30,7 @@ def read_region(url: str, name: str, region: Region, *, spec: CubeSpec) -> npt.N
         StoreError: A chunk is damaged.
     """
     check_box(spec, name, region)
-    return store.read(url, name, array_index(spec, name, region))
+    return store.read(url, name, array_index(spec, name, region), like=identity(spec, name))
 
 
 def read_bands(

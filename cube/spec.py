@@ -29,7 +29,7 @@ FORMAT_VERSION = 1
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _COORDINATES = {"time", "time_bnds", "bounds", "x", "y", "spatial_ref"}
-_RESERVED = _COORDINATES | {"ledger", "grids", "blocks", "coverage"}
+_RESERVED = _COORDINATES | {"ledger", "replaced", "locks", "grids", "blocks", "coverage"}
 
 
 def _check_name(name: str, *, what: str) -> None:

@@ -1,22 +1,23 @@
-"""Where cubes lie: the one module that names zarr.
+"""Arrays of a cube: the one module that names zarr.
 
-A store is given by URL: a folder, or ``memory://name`` for a cube that lives
-in this process only. Everything above works with :class:`ArrayPlan`, numpy
-arrays and paths inside the cube.
+Everything above works with :class:`ArrayPlan`, numpy arrays and paths inside the cube.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
+import importlib.util
+import itertools
+import json
+import math
 import os
+import struct
+import threading
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numcodecs.blosc
 import numpy as np
@@ -28,12 +29,19 @@ import zarr.storage
 from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core.metadata import ArrayV3Metadata
 
-from cube.errors import StoreError
+from cube import clouds, metadata, objects, urls
+from cube.errors import DamagedError, StoreError
+from cube.metadata import Metadata
+from cube.objects import explained
+
+if TYPE_CHECKING:
+    from zarr.core.buffer import Buffer
 
 # Regions are already parallel; threads inside Blosc would only fight with them.
 numcodecs.blosc.use_threads = False
 
-_memory: dict[str, zarr.storage.MemoryStore] = {}
+# Chunks of one region in flight: at 50 ms a request, zarr's 10 would make a region wait.
+zarr.config.set({"async.concurrency": objects.PARALLEL})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,142 +71,38 @@ class ArrayPlan:
     codec: str = "none"
 
 
-def is_memory(url: str) -> bool:
-    """True for cubes that only this process can see."""
-    return str(url).startswith("memory://")
+def rendered(
+    plan: ArrayPlan, values: npt.NDArray[Any] | None = None
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Metadata document of an array, and its encoded chunks by key if it has values.
 
-
-def normalise(url: str | os.PathLike[str]) -> str:
-    """A URL as text; folders become absolute, so that workers elsewhere agree.
-
-    Raises:
-        StoreError: The scheme is not one of those supported.
+    Chunks that hold only the fill value are not stored.
     """
-    text = os.fspath(url)
-    if is_memory(text):
-        return text
-    scheme, separator, rest = text.partition("://")
-    if separator and scheme == "file":
-        text = rest
-    elif separator:
-        raise StoreError(
-            f"A cube's URL must be a folder or memory://name. Received scheme {scheme!r} "
-            f"in {text!r}."
-        )
-    return str(Path(text).absolute())
-
-
-def open_store(url: str | os.PathLike[str]) -> zarr.abc.store.Store:
-    """The zarr store behind a URL, for example for ``xr.open_zarr``."""
-    text = normalise(url)
-    if is_memory(text):
-        return _memory.setdefault(text, zarr.storage.MemoryStore())
-    return zarr.storage.LocalStore(text)
-
-
-def exists(url: str | os.PathLike[str]) -> bool:
-    """True if something lies there, a cube or not."""
-    text = normalise(url)
-    return text in _memory if is_memory(text) else Path(text).exists()
-
-
-def open_group(url: str | os.PathLike[str], *, writable: bool = False) -> zarr.Group:
-    """Open an existing root group.
-
-    Raises:
-        StoreError: Nothing lies there, or it is no Zarr v3 group.
-    """
-    if not exists(url):
-        raise StoreError(f"There is no cube at {os.fspath(url)!r}; create it first.")
-    try:
-        return zarr.open_group(
-            open_store(url),
-            mode="r+" if writable else "r",
+    memory = zarr.storage.MemoryStore()
+    with warnings.catch_warnings():
+        # Variable-length strings await their own page in the Zarr specification.
+        warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        made = zarr.create_array(
+            memory,
+            name=plan.path,
+            shape=plan.shape,
+            chunks=plan.chunks,
+            shards=plan.shards,
+            dtype=str if plan.dtype == "str" else plan.dtype,
+            fill_value=plan.fill,
+            compressors=_compressors(plan.codec),
+            dimension_names=plan.dims,
+            attributes=dict(plan.attrs),
             zarr_format=3,
-            # A writer must see the arrays that it has just made.
-            use_consolidated=False if writable else None,
         )
-    except (zarr.errors.GroupNotFoundError, FileNotFoundError, NotADirectoryError) as error:
-        raise StoreError(
-            f"{os.fspath(url)!r} is not a cube: it holds no Zarr v3 group. "
-            f"Give the folder of a cube, or a new one."
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(
-            f"{os.fspath(url)!r} is not a cube: its Zarr metadata cannot be read ({error})."
-        ) from error
-
-
-def is_vacant(url: str) -> bool:
-    """True if a cube may be created there: nothing, or an empty folder."""
-    if not exists(url):
-        return True
-    if is_memory(url):
-        return False
-    path = Path(url)
-    if not path.is_dir():
-        raise StoreError(
-            f"A file lies at {url!r}, where a cube's folder is wanted; choose another."
-        )
-    return all(entry.suffix == ".partial" for entry in path.iterdir())
-
-
-def make_folder(url: str) -> None:
-    """Make the folder of a new cube, so that it can be locked."""
-    if not is_memory(url):
-        with explained(url):
-            Path(url).mkdir(parents=True, exist_ok=True)
-
-
-def create_group(url: str, attrs: Mapping[str, Any]) -> zarr.Group:
-    """Create a root group with its attributes in one write, or open the one there."""
-    with explained(url):
-        if not is_vacant(url):
-            return open_group(url, writable=True)
-        return zarr.create_group(open_store(url), zarr_format=3, attributes=dict(attrs))
-
-
-def root_attributes(url: str | os.PathLike[str]) -> tuple[dict[str, Any], bool]:
-    """Attributes of the root, and whether its metadata has been consolidated."""
-    group = open_group(url)
-    return dict(group.attrs), group.metadata.consolidated_metadata is not None
-
-
-def array_attributes(url: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
-    """Attributes of every array by path; before consolidation, of those at the top."""
-    group = open_group(url)
-    consolidated = group.metadata.consolidated_metadata
-    if consolidated is None:
-        with warnings.catch_warnings():
-            # A creation that was cut short may leave a folder without metadata.
-            warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
-            return {path: dict(node.attrs) for path, node in group.arrays()}
-    return {
-        path: dict(node.attributes)
-        for path, node in consolidated.flattened_metadata.items()
-        if isinstance(node, ArrayV3Metadata)
+    if values is not None:
+        made[...] = values
+    keys = {key: data.to_bytes() for key, data in memory._store_dict.items()}
+    document = json.loads(keys[f"{plan.path}/{metadata.ROOT_DOCUMENT}"])
+    return document, {
+        key: data for key, data in keys.items() if not key.endswith(metadata.ROOT_DOCUMENT)
     }
-
-
-def create_arrays(group: zarr.Group, plans: Iterable[ArrayPlan]) -> None:
-    """Create arrays; one that a creation cut short left behind is replaced."""
-    for plan in plans:
-        with warnings.catch_warnings():
-            # Variable-length strings await their own page in the Zarr specification.
-            warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
-            warnings.simplefilter("ignore", FutureWarning)
-            group.create_array(
-                plan.path,
-                shape=plan.shape,
-                chunks=plan.chunks,
-                shards=plan.shards,
-                dtype=str if plan.dtype == "str" else plan.dtype,
-                fill_value=plan.fill,
-                compressors=_compressors(plan.codec),
-                dimension_names=plan.dims,
-                attributes=dict(plan.attrs),
-                overwrite=True,
-            )
 
 
 def _compressors(codec: str) -> list[Any]:
@@ -209,139 +113,281 @@ def _compressors(codec: str) -> list[Any]:
     return [BloscCodec(cname=cname, clevel=int(level), shuffle=shuffle), Crc32cCodec()]  # type: ignore[arg-type]
 
 
-def consolidate(url: str | os.PathLike[str]) -> None:
-    """Gather all metadata in one place, for readers that open with one request."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
-        zarr.consolidate_metadata(open_store(url), zarr_format=3)
-    _cached_array.cache_clear()
+def open_store(url: str | os.PathLike[str], *, read_only: bool = False) -> zarr.abc.store.Store:
+    """The zarr store behind a URL, for example for ``xr.open_zarr``."""
+    text = urls.normalise(url)
+    if urls.is_folder(text):
+        return LocalStore(text, read_only=read_only)
+    return _ByUrl(text, read_only=read_only)
 
 
-def array(group: zarr.Group, path: str) -> zarr.Array[Any]:
-    """An array of the group.
+def _filled(value: Buffer | None) -> Buffer | None:
+    """What was got, if it is anything: a power cut may leave files without a byte.
+
+    Zarr takes an empty shard for one of nothing but nodata.
+    """
+    if value is not None and len(value) == 0:
+        raise ValueError("it is empty: 0 bytes")
+    return value
+
+
+class LocalStore(zarr.storage.LocalStore):
+    """A folder that does not take an empty file for nodata.
+
+    zarrs knows stores by the names of their classes, hence this one.
+    """
+
+    async def get(self, *args: Any, **options: Any) -> Buffer | None:
+        """See Zarr."""
+        return _filled(await super().get(*args, **options))
+
+
+class _ByUrl(zarr.storage.ObjectStore[Any]):
+    """A store that travels to workers as its URL: they take credentials from where they are."""
+
+    def __init__(self, url: str, *, read_only: bool = False) -> None:
+        super().__init__(objects.remote(url).store, read_only=read_only)
+        self.url = url
+
+    async def get(self, *args: Any, **options: Any) -> Buffer | None:
+        """See Zarr."""
+        return _filled(await super().get(*args, **options))
+
+    def with_read_only(self, read_only: bool = False) -> _ByUrl:
+        return _ByUrl(self.url, read_only=read_only)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        here = os.getpid() if urls.is_memory(self.url) else None
+        return _by_url, (self.url, self.read_only, here)
+
+
+def _by_url(url: str, read_only: bool, process: int | None) -> _ByUrl:
+    if process not in (None, os.getpid()):
+        raise StoreError(
+            f"{url!r} lives in another process; workers in other processes cannot see it. "
+            f"Give the cube a folder."
+        )
+    return _ByUrl(url, read_only=read_only)
+
+
+_PIPELINES = {False: zarr.config.get("codec_pipeline.path"), True: "zarrs.ZarrsCodecPipeline"}
+_with_zarrs = False
+
+
+def use_zarrs(on: bool = True) -> None:
+    """Read with zarrs, a codec pipeline in Rust, from now on and in this process.
+
+    Values are the same, and shards faster. Folders only; writing stays with
+    zarr-python, which replaces files atomically. Datasets opened before stay as they are.
+    For Dask workers, call it in each (``client.run(cube.use_zarrs)``).
 
     Raises:
-        StoreError: It is not there, as in a cube whose creation was cut short.
+        StoreError: zarrs is not installed.
     """
-    found = group.get(path)
-    if not isinstance(found, zarr.Array):
-        raise StoreError(
-            f"The cube has no array {path!r}; if its creation was cut short, create it again "
-            f"with the same spec."
-        )
-    return found
+    global _with_zarrs  # noqa: PLW0603  (a setting of the process, as zarr's own)
+    if on and importlib.util.find_spec("zarrs") is None:
+        raise StoreError("zarrs is not installed; run pip install 'quadrat[zarrs]'.")
+    _with_zarrs = on
+    _opened.clear()
 
 
-@lru_cache(maxsize=256)
-def _cached_array(url: str, path: str, writable: bool) -> zarr.Array[Any]:
-    return array(open_group(url, writable=writable), path)
+_opening = threading.RLock()
 
 
-def read(url: str, path: str, index: tuple[Any, ...] = (...,)) -> npt.NDArray[Any]:
+@contextlib.contextmanager
+def pipeline(*, writing: bool = False) -> Iterator[None]:
+    """Within it arrays are opened for reading, or for writing."""
+    path = _PIPELINES[_with_zarrs and not writing]
+    # The setting is the whole process's: one thread at a time.
+    with _opening, warnings.catch_warnings(), zarr.config.set({"codec_pipeline.path": path}):
+        # zarrs says of arrays that it leaves to zarr-python, such as those of text, that it does.
+        warnings.filterwarnings("ignore", message=".*ZarrsCodecPipeline", category=UserWarning)
+        yield
+
+
+_opened: WeakKeyDictionary[Metadata, dict[tuple[str, bool], zarr.Array[Any]]] = WeakKeyDictionary()
+"""Arrays that this process has opened, for as long as their cube is as it was."""
+
+
+def array(
+    url: str,
+    path: str,
+    *,
+    like: Mapping[str, Any] | None = None,
+    index: tuple[Any, ...] = (),
+    writing: bool = False,
+) -> zarr.Array[Any]:
+    """An array of a cube, without a request if this process knows the cube.
+
+    Args:
+        url: A normalised URL.
+        path: Place inside the cube.
+        like: Attributes that it must have; a cube that was made anew has others.
+        index: What it must hold; a cube to which periods were appended is longer.
+        writing: See :func:`use_zarrs`, which is for reading only.
+
+    Raises:
+        StoreError: It is not there.
+    """
+    for anew in (False, True):
+        cube = metadata.known(url, anew=anew)
+        document = cube.arrays.get(path)
+        if document is not None and _has(document, like) and _reaches(document, index):
+            arrays = _opened.setdefault(cube, {})
+            if (path, writing) not in arrays:
+                with pipeline(writing=writing):
+                    arrays[path, writing] = _open_array(url, path, document)
+            return arrays[path, writing]
+    if document is None:
+        raise StoreError(f"The cube at {url!r} has no array {path!r}.")
+    raise StoreError(
+        f"{path!r} of the cube at {url!r} is no longer what it was when this began; read its "
+        f"spec again."
+    )
+
+
+def _has(document: Mapping[str, Any], like: Mapping[str, Any] | None) -> bool:
+    attributes = document.get("attributes", {})
+    return all(attributes.get(key) == value for key, value in (like or {}).items())
+
+
+def _reaches(document: Mapping[str, Any], index: tuple[Any, ...]) -> bool:
+    # Slices may reach beyond the end, as those of the last chunks do.
+    sides = zip(index, document["shape"], strict=False)
+    return all(i < n for i, n in sides if isinstance(i, int))
+
+
+def _open_array(url: str, path: str, document: Mapping[str, Any]) -> zarr.Array[Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
+        place = zarr.storage.StorePath(open_store(url), path)
+        metadata = ArrayV3Metadata.from_dict(dict(document))
+        return zarr.Array(zarr.AsyncArray(metadata=metadata, store_path=place))
+
+
+@contextlib.contextmanager
+def _explained(url: str, verb: str) -> Iterator[None]:
+    """What a folder and what an object store may say, in one clear line."""
+    with explained(url, verb=verb):
+        if urls.is_folder(url):
+            yield
+        else:
+            with clouds.explained(url):
+                yield
+
+
+def read(
+    url: str,
+    path: str,
+    index: tuple[Any, ...] = (...,),
+    *,
+    like: Mapping[str, Any] | None = None,
+) -> npt.NDArray[Any]:
     """Stored values of part of an array.
 
     Raises:
-        StoreError: A chunk is damaged: its checksum or its length is wrong.
+        DamagedError: The checksum or the length of a chunk is wrong.
+        StoreError: The store refuses.
     """
-    source = _cached_array(normalise(url), path, False)
-    try:
-        return np.asarray(source[index])
-    except (ValueError, RuntimeError, OSError) as error:
-        raise StoreError(f"{path!r} cannot be read at {_text(index)}: {error}") from error
+    text = urls.normalise(url)
+    source = array(text, path, like=like, index=index)
+    # What comes over a network may be damaged on the way only: it is asked for once more.
+    for last in (urls.is_folder(text), True):
+        try:
+            with _explained(text, "read"):
+                return np.asarray(source[index])
+        except StoreError:
+            raise
+        except (ValueError, RuntimeError, EOFError, IndexError) as error:
+            if last:
+                raise DamagedError(f"{path!r} cannot be read at {_text(index)}: {error}") from error
+    raise AssertionError  # pragma: no cover  (the loop returns or raises)
 
 
 def shape(url: str, path: str) -> tuple[int, ...]:
     """Sizes of an array."""
-    return _cached_array(normalise(url), path, False).shape
+    return array(urls.normalise(url), path).shape
 
 
-def write(url: str, path: str, index: tuple[Any, ...], values: npt.NDArray[Any]) -> None:
-    """Write part of an array; chunks are replaced atomically, one by one."""
-    with explained(url):
-        _cached_array(normalise(url), path, True)[index] = values
+def write(
+    url: str,
+    path: str,
+    index: tuple[Any, ...],
+    values: npt.NDArray[Any],
+    *,
+    like: Mapping[str, Any] | None = None,
+) -> None:
+    """Write whole chunks or shards of an array; they are replaced atomically, one by one."""
+    text = urls.normalise(url)
+    target = array(text, path, like=like, index=index, writing=True)
+    with _explained(text, "write to"):
+        try:
+            target[index] = values
+        except (ValueError, RuntimeError, EOFError, IndexError):
+            # Zarr looks into a shard before it writes all of it, and stumbles over a damaged one.
+            objects.delete_many(objects.at(text), keys_of(text, path, index))
+            target[index] = values
 
 
 def _text(index: tuple[Any, ...]) -> str:
     return ", ".join(f"{i.start}:{i.stop}" if isinstance(i, slice) else str(i) for i in index)
 
 
-@contextlib.contextmanager
-def explained(url: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn the system's reasons for a failed write into one clear line."""
-    try:
-        yield
-    except StoreError:
-        raise
-    except OSError as error:
-        reasons = {
-            errno.ENOSPC: "the disk is full; make room and run again, what is written stays",
-            errno.EDQUOT: "the disk quota is used up; make room and run again",
-            errno.EFBIG: "a file would grow past the size limit; raise it and run again",
-            errno.EROFS: "the file system is read-only; write somewhere else",
-            errno.EACCES: "permission denied; choose a place you may write to",
-            errno.ENOENT: "there is no such folder; create the cube first",
-            errno.ENOTDIR: "a file lies where a folder is needed; choose another place",
-            errno.EEXIST: "a file lies where a folder is needed; choose another place",
-        }
-        reason = reasons.get(error.errno or 0, str(error))
-        raise StoreError(f"Cannot write to {os.fspath(url)!r}: {reason}.") from error
+def keys_of(url: str, path: str, index: tuple[slice, ...]) -> list[str]:
+    """Store keys of the objects that an aligned selection covers."""
+    return [key for key, _ in pieces(url, path, index)]
 
 
-@contextlib.contextmanager
-def metadata_lock(url: str | os.PathLike[str]) -> Iterator[None]:
-    """Hold the one right to change metadata; released when the process dies, too.
-
-    The lock is on the folder itself, so no file is left behind.
-    """
-    text = normalise(url)
-    if is_memory(text):
-        yield
-        return
-    with explained(url):
-        handle = os.open(text, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        for depth in ("", "*/", "*/*/"):
-            # A writer killed inside the lock left these; nobody else can own one now.
-            for stray in Path(text).glob(f"{depth}zarr.*.partial"):
-                stray.unlink(missing_ok=True)
-        yield
-    finally:
-        os.close(handle)
+def pieces(url: str, path: str, index: tuple[Any, ...]) -> Iterator[tuple[str, tuple[slice, ...]]]:
+    """Objects (chunks, or shards) of an aligned selection: key, and index in the array."""
+    starts = tuple(_as_slice(part).start for part in index)
+    target = array(urls.normalise(url), path, index=starts)
+    sides = target.shards or target.chunks
+    spans = []
+    for part, side, length in zip(index, sides, target.shape, strict=True):
+        start, stop, _ = _as_slice(part).indices(length)
+        spans.append(range(start // side, -(-stop // side)))
+    for place in itertools.product(*spans):
+        yield (
+            f"{path}/c/{'/'.join(map(str, place))}",
+            tuple(slice(i * side, (i + 1) * side) for i, side in zip(place, sides, strict=True)),
+        )
 
 
-def sweep_partial(url: str, paths: Iterable[str]) -> int:
-    """Remove the half-written temporary files of a killed writer.
+def _as_slice(part: int | slice) -> slice:
+    return part if isinstance(part, slice) else slice(part, part + 1)
+
+
+_BLOSC_HEADER = struct.Struct("<12xI")
+
+
+def fault(url: str, path: str, index: tuple[slice, ...], data: bytes) -> str:
+    """What is wrong with one object of an array; empty if it can be decoded.
 
     Args:
         url: The cube.
-        paths: Keys of chunks that this run is about to write, e.g.
-            ``"predictors/c/0/0/3/2"``; nothing else is touched.
-
-    Returns:
-        Number of files removed.
+        path: The array.
+        index: Where the object lies in it, from :func:`pieces`.
+        data: The object.
     """
-    if is_memory(url):
-        return 0
-    root = Path(normalise(url))
-    keys = {root / path for path in paths}
-    removed = 0
-    for folder in {key.parent for key in keys}:
-        for stray in folder.glob("*.partial") if folder.is_dir() else ():
-            # A temporary file is called <chunk>.<random>.partial.
-            if folder / stray.name.split(".")[0] in keys:
-                stray.unlink(missing_ok=True)
-                removed += 1
-    return removed
+    try:
+        read(url, path, index)
+    except DamagedError as error:
+        known = _encoded_bytes(array(urls.normalise(url), path), data)
+        if known is not None and len(data) < known:
+            return f"is cut short: {len(data)} of {known} bytes"
+        if not data:
+            return "is cut short: 0 bytes"
+        cause = str(error.__cause__).rstrip(".").splitlines()[0]
+        return f"is damaged, {len(data)} bytes: {cause}"
+    return ""
 
 
-def keys_of(url: str, path: str, index: tuple[slice, ...]) -> list[str]:
-    """Store keys of the chunks (or shards) that an aligned selection covers."""
-    target = _cached_array(normalise(url), path, False)
-    sides = target.shards or target.chunks
-    spans = [
-        range(part.start // side, -(-part.stop // side))
-        for part, side in zip(index, sides, strict=True)
-    ]
-    grid = np.stack(np.meshgrid(*spans, indexing="ij"), axis=-1).reshape(-1, len(spans))
-    return [f"{path}/c/{'/'.join(map(str, place))}" for place in grid]
+def _encoded_bytes(source: zarr.Array[Any], data: bytes) -> int | None:
+    """Bytes that an object should have, its checksum included; None where it does not tell."""
+    if source.shards is not None or not source.compressors:
+        return None
+    if not isinstance(source.compressors[0], BloscCodec):
+        return math.prod(source.chunks) * source.dtype.itemsize + 4
+    # Bytes 12 to 16 of a Blosc frame hold its length.
+    return int(_BLOSC_HEADER.unpack_from(data)[0]) + 4 if len(data) >= 16 else 20

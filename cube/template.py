@@ -1,29 +1,35 @@
-"""Template first, bytes later: what a cube's metadata is, and how it changes.
+"""Template first, bytes later: creating a cube and changing what it is.
 
-The first half is arithmetic: a spec becomes a list of arrays to create. The
-second half creates them, under the store's lock, and consolidates last, so a
-plain ``xr.open_zarr(url)`` sees the whole old cube or the whole new one.
+Each change here is a function from the old metadata to the new, made by
+:func:`cube.metadata.change` under the cube's lock. Data is never touched, except
+where a variable is removed.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import os
-import struct
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
-from cube import store
+from cube import metadata, objects, store, urls
+from cube.arrays import (
+    ROOT,
+    band_plan,
+    coordinate_plans,
+    root_attrs,
+    time_plans,
+    variable_plans,
+)
 from cube.errors import SpecError, StoreError
-from cube.regions import region_counts
+from cube.ledger import LEDGER, REPLACED
+from cube.metadata import Change, Metadata
 from cube.spec import (
     FORMAT_VERSION,
     CubeSpec,
     LayerSpec,
+    Period,
     StackSpec,
     differences,
     to_json,
@@ -31,220 +37,88 @@ from cube.spec import (
 )
 from cube.store import ArrayPlan
 
-ROOT = "quadrat"
-"""Attribute of the root that makes a Zarr group a cube."""
-
-_EPOCH = "seconds since 1970-01-01"
-
-
-def coordinate_plans(spec: CubeSpec) -> Iterator[tuple[ArrayPlan, npt.NDArray[Any]]]:
-    """Coordinates of the root group, each with its values."""
-    height, width = (int(n) for n in spec.grid.shape)
-    t = spec.grid.transform
-    unit = spec.grid.crs.units[0] if spec.grid.crs is not None else "1"
-    projected = spec.grid.crs is not None and spec.grid.crs.projected
-    for axis, count, first, step in (("x", width, t.c, t.a), ("y", height, t.f, t.e)):
-        attrs = {
-            "axis": axis.upper(),
-            "units": unit if projected else {"x": "degrees_east", "y": "degrees_north"}[axis],
-            "standard_name": f"projection_{axis}_coordinate"
-            if projected
-            else {"x": "longitude", "y": "latitude"}[axis],
-            "long_name": f"{axis} of pixel centres",
-        }
-        yield _coordinate(axis, first + (np.arange(count) + 0.5) * step, (axis,), attrs)
-    yield _coordinate("spatial_ref", np.array(0, "int64"), (), _crs_attrs(spec))
-    yield from _time_plans(spec)
-    for stack in spec.stacks:
-        yield _band_plan(stack)
-
-
-def _time_plans(spec: CubeSpec) -> Iterator[tuple[ArrayPlan, npt.NDArray[Any]]]:
-    days = [(period.start, period.end) for period in spec.calendar]
-    bounds = np.array(days, "datetime64[s]").astype("int64")
-    attrs = {"units": _EPOCH, "calendar": "proleptic_gregorian"}
-    yield _coordinate(
-        "time",
-        bounds[:, 0],
-        ("time",),
-        {**attrs, "axis": "T", "standard_name": "time", "bounds": "time_bnds"},
-    )
-    yield _coordinate("time_bnds", bounds, ("time", "bounds"), attrs)
-
-
-def _band_plan(stack: StackSpec) -> tuple[ArrayPlan, npt.NDArray[Any]]:
-    names = np.array(stack.bands, dtype=object)
-    plan = ArrayPlan(
-        path=stack.band_dim,
-        shape=names.shape,
-        chunks=names.shape,
-        dtype="str",
-        fill="",
-        dims=(stack.band_dim,),
-        attrs={"long_name": f"bands of {stack.name}"},
-    )
-    return plan, names
-
-
-def _coordinate(
-    name: str, values: npt.NDArray[Any], dims: tuple[str, ...], attrs: Mapping[str, Any]
-) -> tuple[ArrayPlan, npt.NDArray[Any]]:
-    plan = ArrayPlan(
-        path=name,
-        shape=values.shape,
-        chunks=values.shape,
-        dtype=values.dtype.name,
-        fill=0,
-        dims=dims,
-        attrs=attrs,
-    )
-    return plan, values
-
-
-def _crs_attrs(spec: CubeSpec) -> dict[str, Any]:
-    """CF grid mapping, with the two spellings of the transform that GDAL and rioxarray read."""
-    crs = spec.grid.crs
-    if crs is None:
-        raise SpecError("The grid has no CRS.")
-    t = spec.grid.transform
-    return {
-        **crs.proj.to_cf(),
-        "spatial_ref": crs.to_wkt(),
-        "GeoTransform": " ".join(repr(float(v)) for v in (t.c, t.a, t.b, t.f, t.d, t.e)),
-    }
-
-
-def variable_plans(spec: CubeSpec, variable: StackSpec | LayerSpec) -> list[ArrayPlan]:
-    """The ledger of a stack or layer, and its array.
-
-    The array comes last and carries the spec: what a killed addition leaves
-    behind is a whole variable, or none.
-    """
-    lead = (1,) * (not variable.static)
-    side, shape = spec.layout.chunk, spec.shape(variable.name)
-    inner = (*lead, *variable.inner_shape)
-    data = ArrayPlan(
-        path=variable.name,
-        shape=shape,
-        chunks=(*inner, side, side),
-        shards=(*inner, spec.layout.shard, spec.layout.shard) if spec.layout.shard else None,
-        dtype=variable.dtype,
-        fill=variable.fill,
-        dims=variable.dims,
-        attrs=variable_attrs(variable),
-        codec=spec.layout.codec,
-    )
-    counts = (*shape[: len(lead)], *region_counts(spec))
-    ledger = ArrayPlan(
-        path=f"ledger/{variable.name}",
-        shape=counts,
-        chunks=(1,) * len(counts),
-        dtype="uint64",
-        fill=0,
-        dims=(*("time",) * len(lead), "region_y", "region_x"),
-        attrs={"long_name": f"checksum of each region of {variable.name}; 0 = never written"},
-    )
-    return [ledger, data]
-
-
-def variable_attrs(variable: StackSpec | LayerSpec) -> dict[str, Any]:
-    """CF attributes that any reader understands, and the variable's own spec."""
-    attrs: dict[str, Any] = {
-        "long_name": variable.long_name or variable.name.replace("_", " "),
-        "units": variable.units,
-        "grid_mapping": "spatial_ref",
-        # rioxarray finds the CRS of a plain xr.open_zarr only by this name.
-        "coordinates": "spatial_ref",
-        "_FillValue": _fill_attr(variable),
-        "quadrat_spec": to_json(variable.to_dict()),
-        "quadrat_digest": variable.digest,
-    }
-    if variable.packed:
-        attrs |= {"scale_factor": float(variable.scale), "add_offset": float(variable.offset)}
-    if isinstance(variable, LayerSpec) and variable.classes:
-        attrs["flag_values"] = [value for value, _ in variable.classes]
-        attrs["flag_meanings"] = " ".join(m.replace(" ", "_") for _, m in variable.classes)
-    return attrs
-
-
-def _fill_attr(variable: StackSpec | LayerSpec) -> int | str:
-    """``_FillValue`` as xarray reads it in Zarr v3: floats as base64 of a little-endian double."""
-    if variable.storage.kind == "f":
-        return base64.standard_b64encode(struct.pack("<d", variable.fill)).decode()
-    return int(variable.fill)
-
-
-def root_attrs(spec: CubeSpec) -> dict[str, Any]:
-    """Attributes of the root: everything of the spec that is no variable's own."""
-    data = spec.to_dict()
-    return {
-        "Conventions": "CF-1.11",
-        "title": spec.title,
-        ROOT: to_json({k: v for k, v in data.items() if k not in ("stacks", "layers")}),
-    }
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 def create(url: str | os.PathLike[str], spec: CubeSpec) -> str:
     """Create a cube: metadata only, for the whole calendar.
 
     Running it again with the same spec changes nothing, and finishes a
-    creation that was cut short. Layers added later do not count as a difference.
+    creation that was cut short. Variables added and periods appended later do
+    not count as a difference.
 
     Args:
-        url: A folder that is new, empty or already this cube; or ``memory://name``.
+        url: A folder, ``s3://bucket/path``, ``gs://...``, ``az://...`` or ``memory://name``;
+            new, empty or already this cube.
         spec: What the cube is.
 
     Returns:
-        The URL, absolute.
+        The URL; folders are absolute.
 
     Raises:
         StoreError: Something else lies there, or a cube with another spec.
     """
-    url = store.normalise(url)
-    if _is_this_cube(url, spec):
-        return url
-    store.make_folder(url)
-    with store.metadata_lock(url), store.explained(url):
-        if _is_this_cube(url, spec):
-            return url  # another process was faster, and may have written data already
-        group = store.create_group(url, root_attrs(spec))
-        coordinates = list(coordinate_plans(spec))
-        store.create_arrays(group, [plan for plan, _ in coordinates])
-        for plan, values in coordinates:
-            store.array(group, plan.path)[...] = values
-        for variable in spec.variables:
-            store.create_arrays(group, variable_plans(spec, variable))
-        store.consolidate(url)
+    url = urls.normalise(url)
+    if metadata.exists(url):
+        _check_same(url, metadata.read(url), spec)
+    else:
+        metadata.make_place(url)
+        metadata.change(url, lambda before: _creation(url, before, spec))
     return url
 
 
-def _is_this_cube(url: str, spec: CubeSpec) -> bool:
-    """True for this very cube, False for a vacant place or a creation cut short."""
-    if store.is_vacant(url):
-        return False
-    attrs, complete = store.root_attributes(url)
-    if ROOT not in attrs:
+def _creation(url: str, before: Metadata | None, spec: CubeSpec) -> Change | None:
+    if before is not None:
+        # Another process was faster, and may have written data already.
+        _check_same(url, before, spec)
+        return None
+    plans: list[tuple[ArrayPlan, npt.NDArray[Any] | None]] = [*coordinate_plans(spec)]
+    plans += [(plan, None) for v in spec.variables for plan in variable_plans(spec, v)]
+    arrays, values = _rendered(plans)
+    new = Metadata(attributes=root_attrs(spec), arrays=arrays)
+    _check_vacant(url, {*values, *metadata.document_keys(new)})
+    return Change(metadata=new, values=values)
+
+
+def _rendered(
+    plans: Iterable[tuple[ArrayPlan, npt.NDArray[Any] | None]],
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Documents of arrays by path, and their encoded chunks by key."""
+    arrays: dict[str, Any] = {}
+    values: dict[str, bytes] = {}
+    for plan, filled in plans:
+        arrays[plan.path], chunks = store.rendered(plan, filled)
+        values |= chunks
+    return arrays, values
+
+
+def _check_vacant(url: str, own: set[str]) -> None:
+    """Refuse a place that holds anything but what a creation that was cut short leaves."""
+    stranger = next((key for key in metadata.lying(url) if key not in own), None)
+    if stranger is not None:
+        raise StoreError(
+            f"Cannot create a cube at {url!r}: it is not empty, {stranger!r} lies there. "
+            f"Choose another place."
+        )
+
+
+def _check_same(url: str, before: Metadata | None, spec: CubeSpec) -> None:
+    if before is None or ROOT not in before.attributes:
         raise StoreError(
             f"Cannot create a cube at {url!r}: a Zarr group that is no cube lies there. "
             f"Choose another place."
         )
-    if complete:
-        stored = read_spec(url)
-        added = {v.name: v for v in stored.variables if v.name not in _names(spec)}
-        found = differences(stored, spec.with_variables(*added.values()))
-    else:
-        arrays = store.array_attributes(url).values()
-        begun = [
-            variable_from_dict(json.loads(a["quadrat_spec"])) for a in arrays if "quadrat_spec" in a
-        ]
-        same = attrs == root_attrs(spec) and all(v in spec.variables for v in begun)
-        found = [] if same else ["its creation was cut short"]
-    if found:
+    stored = _spec_of(url, before)
+    wanted = _names(spec)
+    added = [v for v in stored.variables if v.name not in wanted]
+    if stored.calendar[: len(spec.calendar)] == spec.calendar:
+        spec = replace(spec, calendar=stored.calendar)
+    if found := differences(stored, spec.with_variables(*added)):
         raise StoreError(
             f"A cube with another spec lies at {url!r}. {'; '.join(found)}. "
             f"Use its spec, or another place."
         )
-    return complete
 
 
 def _names(spec: CubeSpec) -> set[str]:
@@ -252,33 +126,55 @@ def _names(spec: CubeSpec) -> set[str]:
 
 
 def read_spec(url: str | os.PathLike[str]) -> CubeSpec:
-    """The spec of an existing cube, with every variable added since.
+    """The spec of an existing cube, with every variable and period added since; one request.
 
     Raises:
         StoreError: There is no cube.
         SpecError: The cube's format is newer than this version reads.
     """
-    attrs, complete = store.root_attributes(url)
-    if ROOT not in attrs:
+    text = urls.normalise(url)
+    known = metadata.read(text)
+    if known is None:
+        raise _missing(text)
+    return _spec_of(text, known)
+
+
+def _missing(url: str) -> StoreError:
+    if next(iter(metadata.lying(url)), None) is None:
+        return StoreError(f"There is no cube at {url!r}; create it first.")
+    return StoreError(
+        f"{url!r} is not a cube: it holds no Zarr v3 group. If the creation of a cube was cut "
+        f"short there, create it again with the same spec; else give the URL of a cube."
+    )
+
+
+def _spec_of(url: str, known: Metadata) -> CubeSpec:
+    if ROOT not in known.attributes:
         raise StoreError(
-            f"{os.fspath(url)!r} is a Zarr group but not a cube: its attributes have no {ROOT!r}. "
-            f"Give the folder of a cube."
+            f"{url!r} is a Zarr group but not a cube: its attributes have no {ROOT!r}. "
+            f"Give the URL of a cube."
         )
-    if not complete:
+    if not known.arrays:
+        # Taken for a cube without variables, it would be written over.
         raise StoreError(
-            f"The creation of the cube at {os.fspath(url)!r} was cut short. "
-            f"Create it again with the same spec."
+            f"The root of the cube at {url!r} no longer lists its arrays; another program has "
+            f"rewritten it. Run zarr.consolidate_metadata({url!r})."
         )
-    data = json.loads(attrs[ROOT])
-    version = int(data.get("format_version", 0))
+    try:
+        data = json.loads(known.attributes[ROOT])
+        version = int(data.get("format_version", 0))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise StoreError(
+            f"{url!r} is not a cube: its attribute {ROOT!r} cannot be read ({error})."
+        ) from error
     if version > FORMAT_VERSION:
         raise SpecError(
-            f"The cube has format {version}; this version reads up to {FORMAT_VERSION}. "
-            f"Install a newer quadrat."
+            f"The cube at {url!r} has format {version}; this version reads up to "
+            f"{FORMAT_VERSION}. Install a newer quadrat."
         )
-    arrays = store.array_attributes(url).values()
+    attributes = [node.get("attributes", {}) for node in known.arrays.values()]
     variables = [
-        variable_from_dict(json.loads(a["quadrat_spec"])) for a in arrays if "quadrat_spec" in a
+        variable_from_dict(json.loads(a["quadrat_spec"])) for a in attributes if "quadrat_spec" in a
     ]
     return CubeSpec.from_dict(data).with_variables(*variables)
 
@@ -292,12 +188,75 @@ def add(url: str | os.PathLike[str], *variables: StackSpec | LayerSpec) -> CubeS
     Raises:
         StoreError: A variable of that name has another spec.
     """
-    url = store.normalise(url)
-    with store.metadata_lock(url), store.explained(url):
-        before = read_spec(url)
-        spec = checked_addition(before, *variables)
-        _add_arrays(url, spec, [v for v in spec.variables if v.name not in _names(before)])
-    return spec
+    return _changed(url, lambda text, before: _addition(text, before, variables))
+
+
+def _changed(
+    url: str | os.PathLike[str], edit: Callable[[str, Metadata | None], Change | None]
+) -> CubeSpec:
+    """Change an existing cube; its new spec."""
+    text = urls.normalise(url)
+    read_spec(text)  # or the lock would leave its file where there is no cube
+    metadata.change(text, lambda before: edit(text, before))
+    return read_spec(text)
+
+
+def _addition(
+    url: str, before: Metadata | None, variables: Iterable[StackSpec | LayerSpec]
+) -> Change | None:
+    known, old = _existing(url, before)
+    spec = checked_addition(old, *variables)
+    new = [v for v in spec.variables if v.name not in _names(old)]
+    if not new:
+        return None
+    plans: list[tuple[ArrayPlan, npt.NDArray[Any] | None]] = [
+        band_plan(v) for v in new if isinstance(v, StackSpec)
+    ]
+    plans += [(plan, None) for v in new for plan in variable_plans(spec, v)]
+    return _with_arrays(known, plans)
+
+
+def put_arrays(url: str, arrays: Iterable[tuple[ArrayPlan, npt.NDArray[Any]]]) -> None:
+    """Add whole arrays that are no variables, such as a coverage; they become visible together.
+
+    Raises:
+        StoreError: Other arrays lie under these names.
+    """
+    plans = list(arrays)
+    _changed(url, lambda text, before: _further_arrays(text, before, plans))
+
+
+def _further_arrays(
+    url: str, before: Metadata | None, plans: list[tuple[ArrayPlan, npt.NDArray[Any]]]
+) -> Change | None:
+    known, _ = _existing(url, before)
+    change = _with_arrays(known, plans)
+    taken = {plan.path for plan, _ in plans} & known.arrays.keys()
+    if not taken:
+        return change
+    if change.metadata.arrays == known.arrays:
+        return None  # another process was faster, with the same
+    raise StoreError(
+        f"The cube at {url!r} has another {min(taken)!r} already; choose another name."
+    )
+
+
+def _with_arrays(
+    known: Metadata, plans: Iterable[tuple[ArrayPlan, npt.NDArray[Any] | None]]
+) -> Change:
+    arrays, values = _rendered(plans)
+    return Change(
+        metadata=replace(known, arrays={**known.arrays, **arrays}),
+        values=values,
+        # A removal that was cut short may have left chunks, which would come to life again.
+        purge=tuple(f"{path}/" for path in arrays),
+    )
+
+
+def _existing(url: str, before: Metadata | None) -> tuple[Metadata, CubeSpec]:
+    if before is None:
+        raise _missing(url)
+    return before, _spec_of(url, before)
 
 
 def checked_addition(spec: CubeSpec, *variables: StackSpec | LayerSpec) -> CubeSpec:
@@ -316,17 +275,85 @@ def checked_addition(spec: CubeSpec, *variables: StackSpec | LayerSpec) -> CubeS
     return spec.with_variables(*(v for v in variables if v.name not in known))
 
 
-def _add_arrays(url: str, spec: CubeSpec, new: list[StackSpec | LayerSpec]) -> None:
+def append(url: str | os.PathLike[str], *periods: Period) -> CubeSpec:
+    """Append periods to the calendar; nothing that is written changes.
+
+    The cube then holds the same bytes as one that was created with them.
+    Periods that it has already stay as they are.
+
+    Returns:
+        The spec of the whole cube.
+
+    Raises:
+        SpecError: A period does not come after the last one.
+    """
+    return _changed(url, lambda text, before: _extension(text, before, periods))
+
+
+def _extension(url: str, before: Metadata | None, periods: tuple[Period, ...]) -> Change | None:
+    known, old = _existing(url, before)
+    new = [period for period in periods if period not in old.calendar]
     if not new:
-        return
-    group = store.open_group(url, writable=True)
-    for variable in new:
-        if isinstance(variable, StackSpec):
-            plan, names = _band_plan(variable)
-            store.create_arrays(group, [plan])
-            store.array(group, plan.path)[...] = names
-        store.create_arrays(group, variable_plans(spec, variable))
-    store.consolidate(url)
+        return None
+    if early := next((p for p in new if p.start < old.calendar[-1].end), None):
+        raise SpecError(
+            f"Periods are appended after the last, {old.calendar[-1].label!r}, which ends on "
+            f"{old.calendar[-1].end}. Received {early.label!r} from {early.start}; create another "
+            f"cube to put a period in between."
+        )
+    spec = replace(old, calendar=(*old.calendar, *new))
+    arrays, values = _rendered(time_plans(spec))
+    longer = {
+        path: {**node, "shape": [len(spec.calendar), *node["shape"][1:]]}
+        for path, node in known.arrays.items()
+        if (node.get("dimension_names") or [])[:1] == ["time"] and path not in arrays
+    }
+    return Change(
+        metadata=Metadata(
+            attributes={**known.attributes, **root_attrs(spec)},
+            arrays={**known.arrays, **longer, **arrays},
+        ),
+        values=values,
+    )
+
+
+def remove(url: str | os.PathLike[str], name: str) -> CubeSpec:
+    """Remove a stack or a layer, its data and its ledger; nothing else changes.
+
+    It is gone for readers at once; removing it again finishes a removal that
+    was cut short.
+
+    Returns:
+        The spec of what is left.
+
+    Raises:
+        SpecError: There is no such variable.
+    """
+    return _changed(url, lambda text, before: _removal(text, before, name))
+
+
+def _removal(url: str, before: Metadata | None, name: str) -> Change:
+    known, spec = _existing(url, before)
+    dims = _left_of(url, name) if name not in _names(spec) else None
+    if dims is None:
+        dims = spec.variable(name).inner_dims
+    # The variable's own folder comes last: for as long as its document lies there, the rest does.
+    gone = [*dims, f"{REPLACED}/{name}", f"{LEDGER}/{name}", name]
+    kept = {path: node for path, node in known.arrays.items() if path not in gone}
+    return Change(
+        metadata=replace(known, arrays=kept),
+        values={},
+        remove=tuple(f"{path}/" for path in gone),
+    )
+
+
+def _left_of(url: str, name: str) -> tuple[str, ...] | None:
+    """Inner dimensions of a variable whose removal was cut short; None if nothing is left of it."""
+    document = objects.at(url).get(f"{name}/{metadata.ROOT_DOCUMENT}")
+    attributes = json.loads(document).get("attributes", {}) if document else {}
+    if "quadrat_spec" not in attributes:
+        return None
+    return variable_from_dict(json.loads(attributes["quadrat_spec"])).inner_dims
 
 
 def annotate(url: str | os.PathLike[str], name: str, **attrs: Any) -> None:
@@ -335,16 +362,22 @@ def annotate(url: str | os.PathLike[str], name: str, **attrs: Any) -> None:
     A mapping is kept as JSON, and merged with the one that is there, under the
     lock, so that two processes that record two times both leave their mark.
     """
-    url = store.normalise(url)
-    with store.metadata_lock(url), store.explained(url):
-        target = store.array(store.open_group(url, writable=True), name)
-        before: dict[str, Any] = target.attrs.asdict()
-        for key, value in attrs.items():
-            if isinstance(value, Mapping):
-                attrs[key] = to_json({**json.loads(before.get(key, "{}")), **value})
-        # What readers see: an annotation killed before it consolidated is finished here.
-        seen = store.array_attributes(url).get(name, {})
-        if all(seen.get(key) == value for key, value in attrs.items()):
-            return
-        target.attrs.update(attrs)
-        store.consolidate(url)
+    _changed(url, lambda text, before: _annotation(text, before, name, attrs))
+
+
+def _annotation(
+    url: str, before: Metadata | None, name: str, attrs: Mapping[str, Any]
+) -> Change | None:
+    known, spec = _existing(url, before)
+    node = known.arrays[spec.variable(name).name]
+    there = node["attributes"]
+    new = {
+        key: to_json({**json.loads(there.get(key, "{}")), **value})
+        if isinstance(value, Mapping)
+        else value
+        for key, value in attrs.items()
+    }
+    if all(there.get(key) == value for key, value in new.items()):
+        return None
+    changed = {**node, "attributes": {**there, **new}}
+    return Change(metadata=replace(known, arrays={**known.arrays, name: changed}), values={})

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from cube import ledger, nodata, store
-from cube.errors import SpecError
+from cube import ledger, locking, nodata, objects, store, urls
+from cube.arrays import identity
+from cube.errors import RegionError, SpecError
 from cube.reading import array_index
-from cube.regions import Region, check_region, ledger_index
+from cube.regions import Region, check_region
 from cube.spec import CubeSpec
 from cube.template import read_spec
 
@@ -23,11 +24,13 @@ def write_region(
     data: npt.NDArray[Any],
     *,
     spec: CubeSpec | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Write one region of an existing cube, whole shards only.
 
-    Writing the same region twice leaves the same bytes, so a failed run is
-    simply run again.
+    Writing the same values twice leaves the same bytes, so a failed run is
+    simply run again. Only one process writes a region at a time; another one
+    waits for it.
 
     Args:
         url: The cube; its template must exist.
@@ -36,27 +39,58 @@ def write_region(
         data: Stored (not scaled) values of the variable's dtype: shape
             (band, y, x) for a stack, (y, x) for a layer; missing pixels hold nodata.
         spec: The cube's spec, where the caller has it at hand.
+        overwrite: Replace other values that the region holds already; the cube
+            keeps the checksum of what was replaced.
 
     Raises:
-        RegionError: ``region`` leaves the cube or cuts a shard.
+        RegionError: ``region`` leaves the cube, cuts a shard, or is written
+            already with other values.
         SpecError: The variable is unknown, or dtype or shape differ.
         StoreError: The store refuses, for example because the disk is full.
     """
-    url, spec = store.normalise(url), spec or read_spec(url)
+    url, spec = urls.normalise(url), spec or read_spec(url)
     check_region(spec, name, region)
     _check_data(spec, name, region, data)
     data = nodata.one_nan(data)
-    # A region that is written anew is not whole until its tick is back.
-    ledger.clear(url, spec, name, [region])
-    store.write(url, name, array_index(spec, name, region), data)
-    ledger.tick(url, spec, name, region, ledger.checksum(data))
+    value = ledger.checksum(data)
+    with locking.hold(url, ledger.key(spec, name, region)) as held:
+        _prepare(url, spec, name, region, value, overwrite=overwrite)
+        index = array_index(spec, name, region)
+        store.write(url, name, index, data, like=identity(spec, name))
+        held.check()
+        ledger.tick(url, spec, name, region, value)
+
+
+def _prepare(
+    url: str, spec: CubeSpec, name: str, region: Region, value: int, *, overwrite: bool
+) -> None:
+    """Make sure that a region may be written, and that nobody takes it for whole meanwhile."""
+    before = ledger.read(url, spec, name, region)
+    if before not in (0, value):
+        if ledger.is_tick(before):
+            if not overwrite:
+                raise RegionError(
+                    f"{name!r} at {region} is written already, with other values. "
+                    f"Give overwrite=True to replace them."
+                )
+            ledger.record_replaced(url, spec, name, region, before)
+        ledger.clear(url, spec, name, [region])
+    replaced = ledger.key(spec, name, region, group=ledger.REPLACED)
+    objects.sweep_partial(url, [*keys(url, spec, name, region), replaced])
 
 
 def write_physical(
-    url: str, name: str, region: Region, values: nodata.FloatArray, *, spec: CubeSpec
+    url: str,
+    name: str,
+    region: Region,
+    values: nodata.FloatArray,
+    *,
+    spec: CubeSpec,
+    overwrite: bool = False,
 ) -> None:
     """Encode physical values (NaN = nodata) and write them; see :func:`write_region`."""
-    write_region(url, name, region, nodata.encode(values, spec.variable(name)), spec=spec)
+    stored = nodata.encode(values, spec.variable(name))
+    write_region(url, name, region, stored, spec=spec, overwrite=overwrite)
 
 
 def keys(url: str, spec: CubeSpec, name: str, region: Region) -> list[str]:
@@ -64,8 +98,7 @@ def keys(url: str, spec: CubeSpec, name: str, region: Region) -> list[str]:
     time = () if region.time is None else (slice(region.time, region.time + 1),)
     inner = tuple(slice(0, n) for n in spec.variable(name).inner_shape)
     data = store.keys_of(url, name, (*time, *inner, *region.slices))
-    place = "/".join(map(str, ledger_index(spec, region)))
-    return [*data, f"ledger/{name}/c/{place}"]
+    return [*data, ledger.key(spec, name, region)]
 
 
 def _check_data(spec: CubeSpec, name: str, region: Region, data: npt.NDArray[Any]) -> None:

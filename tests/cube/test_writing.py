@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
+import shutil
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,7 +85,7 @@ def test_a_region_of_nodata_makes_no_file_of_data_but_is_ticked(any_url, any_lay
 def test_nodata_written_over_data_takes_the_files_away(url, spec, values):
     region = next(regions(spec, "basin"))
     cube.write_region(url, "basin", region, values(spec, "basin", region))
-    cube.write_region(url, "basin", region, np.full(region.shape, -1, "int32"))
+    cube.write_region(url, "basin", region, np.full(region.shape, -1, "int32"), overwrite=True)
     assert not [p for p in Path(url, "basin/c").rglob("*") if p.is_file()]
 
 
@@ -202,7 +206,10 @@ class TestKilled:
         found = reading.read_region(any_url, "predictors", region, spec=any_layout)
         np.testing.assert_array_equal(found, data)
         verdict = cube.verify(any_url)
-        assert len(verdict.missing) == len(verdict.findings)
+        (unticked,) = verdict.unticked
+        assert (unticked.variable, unticked.region) == ("predictors", region)
+        assert len(verdict.missing) == len(verdict.findings) - 1
+        assert ledger.pending(any_url, any_layout, "predictors", [region]) == ([region], [])
         cube.write_region(any_url, "predictors", region, data)
         (whole,) = cube.verify(any_url).of("whole")
         assert whole.region == region
@@ -211,9 +218,162 @@ class TestKilled:
         self, url, spec, values, monkeypatch, killed
     ):
         region = next(regions(spec, "basin"))
-        cube.write_region(url, "basin", region, values(spec, "basin", region))
+        old, new = (values(spec, "basin", region, seed=seed) for seed in (0, 1))
+        cube.write_region(url, "basin", region, old)
         with monkeypatch.context() as dying:
-            dying.setattr(Path, "replace", killed)
+            dying.setattr(store, "write", killed)
             with pytest.raises(killed.error, match="killed here"):
-                cube.write_region(url, "basin", region, values(spec, "basin", region, seed=1))
+                cube.write_region(url, "basin", region, new, overwrite=True)
         assert ledger.pending(url, spec, "basin", [region]) == ([region], [])
+        # Nobody vouches for what lies there, so it takes no permission to go on.
+        cube.write_region(url, "basin", region, new)
+        assert ledger.pending(url, spec, "basin", [region]) == ([], [region])
+
+    @pytest.fixture
+    def dying_at(self, monkeypatch, killed):
+        """Die at the n-th file and leave half of it, as one does whom the system killed."""
+
+        @contextmanager
+        def die_at(step):
+            renamed, calls, died = Path.replace, itertools.count(), []
+
+            def replace_or_die(path, target):
+                if next(calls) == step:
+                    path.with_name(f"{target.name}.{step:032x}.partial").write_bytes(b"half")
+                    killed()
+                return renamed(path, target)
+
+            with monkeypatch.context() as patched:
+                patched.setattr(Path, "replace", replace_or_die)
+                try:
+                    yield died
+                except killed.error:
+                    died.append(step)
+
+        return die_at
+
+    @pytest.mark.parametrize("overwrite", [False, True], ids=["first", "again"])
+    def test_at_any_file_a_tick_never_stands_for_other_data_and_doing_it_again_ends_the_same(
+        self, any_url, any_layout, values, dying_at, contents, overwrite
+    ):
+        region = next(regions(any_layout, "basin"))
+        old, new = (values(any_layout, "basin", region, seed=seed) for seed in (0, 1))
+        if overwrite:
+            cube.write_region(any_url, "basin", region, old)
+        whole = shutil.copytree(any_url, f"{any_url}.whole")
+        cube.write_region(whole, "basin", region, new, overwrite=overwrite)
+        for deaths in range(30):
+            place = str(shutil.copytree(any_url, f"{any_url}.{deaths}"))
+            with dying_at(deaths) as died:
+                cube.write_region(place, "basin", region, new, overwrite=overwrite)
+            if not died:
+                break
+            verdict = cube.verify(place, variables=("basin",))
+            assert not verdict.damaged
+            if verdict.of("whole"):
+                found = reading.read_region(place, "basin", region, spec=any_layout)
+                np.testing.assert_array_equal(found, old)
+            cube.write_region(place, "basin", region, new, overwrite=overwrite)
+            assert contents(place) == contents(whole)
+        assert deaths == (region_files(any_layout, region) + 1 + overwrite)
+
+
+def region_files(spec, region):
+    """Number of chunks or shards of a region of a layer."""
+    return math.prod(-(-side // spec.layout.unit) for side in region.shape)
+
+
+class TestOverwriting:
+    def test_other_values_are_refused_and_change_nothing(
+        self, any_url, any_layout, values, contents
+    ):
+        region = next(regions(any_layout, "predictors", time=1))
+        old, new = (values(any_layout, "predictors", region, seed=seed) for seed in (0, 1))
+        cube.write_region(any_url, "predictors", region, old)
+        before = contents(any_url)
+        expected = rf"'predictors' at {region} is written already, .* Give overwrite=True to"
+        with pytest.raises(RegionError, match=expected):
+            cube.write_region(any_url, "predictors", region, new)
+        assert contents(any_url) == before
+
+    def test_the_cube_remembers_what_was_replaced_on_purpose(self, any_url, any_layout, values):
+        region = next(regions(any_layout, "basin"))
+        versions = [values(any_layout, "basin", region, seed=seed) for seed in range(3)]
+        for data in versions:
+            cube.write_region(any_url, "basin", region, data, overwrite=True)
+        found = reading.read_region(any_url, "basin", region, spec=any_layout)
+        np.testing.assert_array_equal(found, versions[2])
+        entries = ledger.entries(any_url, any_layout)
+        assert np.argwhere(entries["basin"].replaced).tolist() == [[0, 0]]
+        assert not entries["terrain"].replaced.any()
+        assert int(store.read(any_url, "replaced/basin")[0, 0]) == ledger.checksum(versions[1])
+        assert cube.verify(any_url).sound
+
+    def test_the_same_values_replace_nothing(self, url, spec, values):
+        region = next(regions(spec, "basin"))
+        for _ in range(2):
+            cube.write_region(url, "basin", region, values(spec, "basin", region), overwrite=True)
+        assert not ledger.entries(url, spec)["basin"].replaced.any()
+
+    def test_the_same_values_mend_a_damaged_region(self, any_url, any_layout, values):
+        region = next(regions(any_layout, "basin"))
+        data = values(any_layout, "basin", region)
+        cube.write_region(any_url, "basin", region, data)
+        for harm in (Path.unlink, lambda path: path.write_bytes(b"")):
+            harm(Path(any_url, "basin/c/0/0"))
+            assert cube.verify(any_url).damaged
+            cube.write_region(any_url, "basin", region, data)
+            assert cube.verify(any_url).sound
+
+    def test_a_region_whose_entry_is_damaged_may_be_written(self, url, spec, values):
+        region = next(regions(spec, "basin"))
+        cube.write_region(url, "basin", region, values(spec, "basin", region))
+        Path(url, "ledger/basin/c/0/0").write_bytes(b"\xff" * 12)
+        cube.write_region(url, "basin", region, values(spec, "basin", region, seed=1))
+        assert cube.verify(url).sound
+
+
+class TestTwoWriters:
+    """Processes with different data for the same regions: who comes second is told, or wins."""
+
+    WRITE = (
+        "import os, sys, time, numpy as np, cube\n"
+        "url, value, overwrite = sys.argv[1], int(sys.argv[2]), sys.argv[3] == 'True'\n"
+        "spec = cube.read_spec(url)\n"
+        "print('begun', flush=True)\n"
+        "while not os.path.exists(sys.argv[4]):\n"
+        "    time.sleep(0.001)\n"
+        "refused = 0\n"
+        "for region in cube.regions(spec, 'basin'):\n"
+        "    noise = np.random.default_rng(region.rows[0] + region.cols[0])\n"
+        "    data = noise.integers(0, 1000, region.shape, 'int32') + 1000 * value\n"
+        "    try:\n"
+        "        cube.write_region(url, 'basin', region, data, spec=spec, overwrite=overwrite)\n"
+        "    except cube.errors.RegionError:\n"
+        "        refused += 1\n"
+        "print(refused, flush=True)\n"
+    )
+
+    @pytest.mark.parametrize("overwrite", [False, True])
+    def test_every_region_is_whole_and_of_one_of_them(self, url, spec, start, overwrite, tmp_path):
+        count = len(list(regions(spec, "basin")))
+        assert count == 20
+        children = [start(self.WRITE, url, n, overwrite, tmp_path / "go") for n in (1, 2)]
+        for child in children:
+            assert child.stdout.readline() == "begun\n"
+        (tmp_path / "go").touch()
+        refused = 0
+        for child in children:
+            told, errors = child.communicate(timeout=60)
+            assert child.returncode == 0, errors
+            refused += int(told)
+        assert refused == (0 if overwrite else count)
+        verdict = cube.verify(url)
+        assert verdict.sound
+        assert len(verdict.of("whole")) == count
+        for region in regions(spec, "basin"):
+            found = reading.read_region(url, "basin", region, spec=spec)
+            assert np.unique(found // 1000).size == 1
+        assert not list(Path(url).rglob("*.partial"))
+        if overwrite:
+            assert ledger.entries(url, spec)["basin"].replaced.all()
