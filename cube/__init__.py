@@ -18,11 +18,14 @@ from cube.labels import spread
 from cube.layout import LayoutSpec
 from cube.polygons import read_polygons
 from cube.regions import Region, regions
+from cube.repairing import repair
 from cube.run import Report
 from cube.scenes import Scene, SceneBand, Source
 from cube.siblings import check_siblings
 from cube.spec import CubeSpec, LayerSpec, Period, StackSpec, years
-from cube.template import add, create, read_spec
+from cube.statuses import Status, status
+from cube.store import use_zarrs
+from cube.template import add, append, create, read_spec, remove
 from cube.terrain import Terrain
 from cube.verifying import verify
 from cube.windows import Windows
@@ -43,9 +46,11 @@ __all__ = [
     "SceneBand",
     "Source",
     "StackSpec",
+    "Status",
     "Terrain",
     "Windows",
     "add",
+    "append",
     "collect",
     "collect_array",
     "coverage",
@@ -56,7 +61,11 @@ __all__ = [
     "read_polygons",
     "read_spec",
     "regions",
+    "remove",
+    "repair",
     "spread",
+    "status",
+    "use_zarrs",
     "verify",
     "windows",
     "write_region",

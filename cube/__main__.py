@@ -2,7 +2,11 @@
 
 python -m cube create URL SPEC.json        a cube from a spec, metadata only
 python -m cube info URL                    what it holds
+python -m cube status URL                  what is done, by variable and period
 python -m cube verify URL                  compare every written region with its checksum
+python -m cube repair URL                  forget what is damaged, so that it is done again
+python -m cube append URL LABEL START END  a further period
+python -m cube remove URL VARIABLE         take a stack or a layer away
 python -m cube label URL LAYER POLYGONS    spread counts of polygons as a layer
 python -m cube collect URL LAYER COVERAGE  aggregate a layer to polygons, as CSV
 """
@@ -15,9 +19,9 @@ import sys
 from pathlib import Path
 
 import cube
+from cube import ledger
 from cube.command import run_command
-from cube.ledger import ticks, written
-from cube.store import explained
+from cube.objects import explained
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,11 +34,21 @@ def main(arguments: list[str] | None = None) -> int:
     create.set_defaults(call=_create)
     for name, call, text in (
         ("info", _info, "what a cube holds"),
+        ("status", _status, "what is done, by variable and period, without reading data"),
         ("verify", _verify, "compare every written region with its checksum"),
+        ("repair", _repair, "forget what is damaged, so that it is done again"),
+        ("append", _append, "a further period, after the last"),
+        ("remove", _remove, "take a stack or a layer away, with its data"),
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("url")
         command.set_defaults(call=call)
+    options = commands.choices
+    options["status"].add_argument("--picture", type=Path, help="also as .svg, .png or .html")
+    options["append"].add_argument("label", help="what people call it, e.g. 2020")
+    options["append"].add_argument("start", help="first day, YYYY-MM-DD")
+    options["append"].add_argument("end", help="first day after it, YYYY-MM-DD")
+    options["remove"].add_argument("variable")
     label = commands.add_parser("label", help="spread counts of polygons as a layer")
     label.add_argument("url")
     label.add_argument("layer")
@@ -69,11 +83,12 @@ def _info(args: argparse.Namespace) -> int:
     height, width = spec.grid.shape
     print(f"{spec.title or 'untitled'}: spec {spec.digest}, {height} x {width} pixels")
     print(f"periods: {', '.join(period.label for period in spec.calendar)}")
+    entries = ledger.entries(args.url, spec)
     for variable in spec.variables:
-        known = ticks(args.url, variable.name)
+        written = entries[variable.name].written
         print(
             f"{variable.name} {variable.dims}, {variable.dtype}: "
-            f"{int(written(known).sum())} of {known.size} regions written"
+            f"{int(written.sum())} of {written.size} regions written"
         )
     return 0
 
@@ -81,7 +96,36 @@ def _info(args: argparse.Namespace) -> int:
 def _verify(args: argparse.Namespace) -> int:
     verdict = cube.verify(args.url)
     print(verdict)
-    return 1 if verdict.damaged else 0
+    return 0 if verdict.sound else 1
+
+
+def _status(args: argparse.Namespace) -> int:
+    status = cube.status(args.url)
+    print(status)
+    if args.picture:
+        with explained(args.picture):
+            status.save(args.picture)
+        print(f"picture: {args.picture}")
+    return 0
+
+
+def _repair(args: argparse.Namespace) -> int:
+    repaired = cube.repair(args.url)
+    print(repaired)
+    return 1 if repaired.forgotten else 0
+
+
+def _append(args: argparse.Namespace) -> int:
+    period = cube.Period(label=args.label, start=args.start, end=args.end)
+    spec = cube.append(args.url, period)
+    print(f"periods: {', '.join(period.label for period in spec.calendar)}")
+    return 0
+
+
+def _remove(args: argparse.Namespace) -> int:
+    spec = cube.remove(args.url, args.variable)
+    print(f"variables: {', '.join(v.name for v in spec.variables) or 'none'}")
+    return 0
 
 
 def _label(args: argparse.Namespace) -> int:

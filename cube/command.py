@@ -13,7 +13,8 @@ def run_command(parser: argparse.ArgumentParser, arguments: list[str] | None) ->
 
     Returns:
         What the call returned; 2 after an error that the user can mend, which
-        is printed as one line on standard error, without a traceback.
+        is printed as one line on standard error, without a traceback; 130 after
+        an interrupt.
     """
     args = parser.parse_args(arguments)
     try:
@@ -21,6 +22,6 @@ def run_command(parser: argparse.ArgumentParser, arguments: list[str] | None) ->
     except CubeError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201  (a command's last word)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted; run it again to go on where it stopped", file=sys.stderr)  # noqa: T201
+    except KeyboardInterrupt as interrupt:
+        print(str(interrupt) or "interrupted; run it again to go on", file=sys.stderr)  # noqa: T201
         return 130

@@ -25,7 +25,7 @@ import numpy.typing as npt
 import pandas as pd
 import shapely
 
-from cube import store
+from cube import metadata, store, template, urls
 from cube.errors import CubeError, PolygonError, SpecError, StoreError
 from cube.polygons import check_meets, check_polygons, polygons_digest
 from cube.regions import Region, tiles
@@ -242,11 +242,11 @@ def build(
     """
     if not re.fullmatch("[a-z][a-z0-9_]*", name):
         raise SpecError(f"A set of polygons needs a lower_snake_case name. Received {name!r}.")
-    url = store.normalise(url)
+    url = urls.normalise(url)
     spec = read_spec(url)
     _check(polygons, spec)
     digest = polygons_digest(polygons)
-    if f"coverage/{name}/label" in store.array_attributes(url):
+    if f"coverage/{name}/label" in metadata.attributes(url):
         found = load(url, name)
         if found.digest != digest:
             raise StoreError(
@@ -265,8 +265,8 @@ def load(url: str | os.PathLike[str], name: str) -> Coverage:
     Raises:
         StoreError: The cube has none of that name; the message lists those there are.
     """
-    url = store.normalise(url)
-    arrays = store.array_attributes(url)
+    url = urls.normalise(url)
+    arrays = metadata.attributes(url)
     attrs = arrays.get(f"coverage/{name}/label")
     if attrs is None:
         there = sorted(
@@ -296,7 +296,7 @@ def _check(polygons: gpd.GeoDataFrame, spec: CubeSpec) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _TileTask:
-    """Polygons, as WKB, that meet one tile of a grid."""
+    """Polygons that meet one tile of a grid, as WKB in pixels, see :func:`in_pixels`."""
 
     region: Region
     members: npt.NDArray[np.int32]
@@ -306,13 +306,13 @@ class _TileTask:
 def _compute(
     url: str, spec: CubeSpec, polygons: gpd.GeoDataFrame, client: Client | None
 ) -> list[tuple[Region, Shares]]:
-    shapes = without_rectangles(polygons.geometry.to_numpy())
+    shapes = without_rectangles(in_pixels(polygons.geometry.to_numpy(), spec.grid))
     tree = shapely.STRtree(shapes)
     height, width = spec.grid.shape
     tasks = []
     for tile in tiles((height, width), TILE):
-        box = spec.grid[tile.slices].boundingbox
-        members = np.sort(tree.query(shapely.box(*box.bbox), predicate="intersects"))
+        box = shapely.box(tile.cols[0], -tile.rows[1], tile.cols[1], -tile.rows[0])
+        members = np.sort(tree.query(box, predicate="intersects"))
         tasks.append(
             _TileTask(
                 region=tile,
@@ -320,10 +320,24 @@ def _compute(
                 wkb=tuple(shapely.to_wkb(shapes[members])),
             )
         )
-    compute = partial(tile_shares, grid=spec.grid)
-    results = run_tasks(compute, tasks, verb="coverage", url=url, client=client)
+    results = run_tasks(tile_shares, tasks, verb="coverage", url=url, client=client)
     done = {task.region: _unless_error(result) for task, result in results}
     return sorted(done.items(), key=lambda item: (item[0].rows, item[0].cols))
+
+
+_PIXELS = 'LOCAL_CS["pixels",UNIT["pixel",1]]'
+"""exactextract wants a CRS of both; this one says that there is none."""
+
+
+def in_pixels(shapes: npt.NDArray[Any], grid: GeoBox) -> npt.NDArray[Any]:
+    """The same polygons in pixels from the grid's upper left corner, x right and y up.
+
+    Corners of pixels are whole numbers there, whatever the CRS. In degrees they are not, and where
+    an edge passes such a corner by a last digit, exactextract 0.3.0 may lose the pixel beside it.
+    """
+    t = grid.transform
+    origin, step = (t.c, t.f), (t.a, -t.e)
+    return shapely.transform(shapes, lambda xy: np.round((xy - origin) / step, 9))
 
 
 def without_rectangles(shapes: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -362,26 +376,19 @@ def _unless_error(result: Any) -> Shares:
     return result
 
 
-def tile_shares(task: _TileTask, *, grid: GeoBox) -> Shares:
+def tile_shares(task: _TileTask) -> Shares:
     """Shares of one tile, by exactextract; whole pixels of one polygon go to the label raster."""
     import exactextract  # with GDAL's bindings, at first use only
 
-    height, width = task.region.shape
+    (top, bottom), (left, right) = task.region.rows, task.region.cols
+    shape = task.region.shape
     if not len(task.members):
-        return _split(np.zeros(0, "int64"), np.zeros(0, "int32"), np.zeros(0), (height, width))
-    box = grid[task.region.slices].boundingbox
+        return _split(np.zeros(0, "int64"), np.zeros(0, "int32"), np.zeros(0), shape)
     raster = exactextract.raster.NumPyRasterSource(
-        np.zeros((height, width), "uint8"),
-        xmin=box.left,
-        ymin=box.bottom,
-        xmax=box.right,
-        ymax=box.top,
-        srs_wkt=grid.crs.to_wkt() if grid.crs else None,
+        np.zeros(shape, "uint8"), xmin=left, ymin=-bottom, xmax=right, ymax=-top, srs_wkt=_PIXELS
     )
     frame = gpd.GeoDataFrame(
-        {"member": task.members},
-        geometry=list(shapely.from_wkb(task.wkb)),
-        crs=grid.crs.proj if grid.crs else None,
+        {"member": task.members}, geometry=list(shapely.from_wkb(task.wkb)), crs=_PIXELS
     )
     found = exactextract.exact_extract(
         raster, frame, ["cell_id", "coverage"], include_cols=["member"], output="pandas"
@@ -390,7 +397,7 @@ def tile_shares(task: _TileTask, *, grid: GeoBox) -> Shares:
     member = np.repeat(found["member"].to_numpy("int32"), [len(cell) for cell in cells])
     share = np.concatenate([np.asarray(s, "float64") for s in found["coverage"]])
     kept = share > 0
-    return _split(np.concatenate(cells)[kept], member[kept], share[kept], (height, width))
+    return _split(np.concatenate(cells)[kept], member[kept], share[kept], shape)
 
 
 def _split(
@@ -437,13 +444,7 @@ def _store(
         **entries,
     }
     attrs = {"polygons": len(polygons), "polygons_digest": digest}
-    with store.metadata_lock(url), store.explained(url):
-        group = store.open_group(url, writable=True)
-        plans = [_array_plan(name, part, values, attrs) for part, values in arrays.items()]
-        store.create_arrays(group, plans)
-        for plan, values in zip(plans, arrays.values(), strict=True):
-            store.array(group, plan.path)[...] = values
-        store.consolidate(url)
+    template.put_arrays(url, [(_array_plan(name, part, v, attrs), v) for part, v in arrays.items()])
     _part.cache_clear()
 
 

@@ -1,26 +1,31 @@
-"""Filling a stack from sources: plan, then run region by region."""
+"""Filling a stack or a layer from sources: plan, then run region by region."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cube import ledger, store
+from cube import filling, urls
 from cube.errors import SourceError, SpecError
+from cube.filling import Filling
 from cube.nodata import decoded_dtype
-from cube.provenance import check_inputs, record_inputs
-from cube.regions import Region, regions
-from cube.run import Plan, Report, report, run_tasks
+from cube.plan import Plan
+from cube.regions import Region
+from cube.report import Report
 from cube.scenes import Source
 from cube.spec import CubeSpec
 from cube.template import read_spec
-from cube.writing import keys, write_physical
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from distributed import Client
+
+TASK_BYTES = 4_000_000
+"""What a task takes however small it is: threads, and what libraries keep at hand."""
 
 Sources = Source | Mapping[str, Source]
 
@@ -30,38 +35,24 @@ class IngestPlan:
     """What :func:`ingest` will do.
 
     Attributes:
-        url: The cube.
-        spec: Its spec.
-        name: The stack or layer to fill.
+        filling: The variable and its regions.
         sources: Calendar index (None for static variables) and source.
-        todo: Regions to write.
-        done: Regions that are ticked already.
+        summary: Sizes of the run.
     """
 
-    url: str
-    spec: CubeSpec
-    name: str
+    filling: Filling
     sources: tuple[tuple[int | None, Source], ...]
-    todo: tuple[Region, ...]
-    done: tuple[Region, ...]
+    summary: Plan
 
     @property
-    def summary(self) -> Plan:
-        """Sizes of the run."""
-        variable = self.spec.variable(self.name)
-        depth = max(1, *variable.inner_shape, 0) if variable.inner_shape else 1
-        pixels = sum(r.shape[0] * r.shape[1] for r in self.todo) * depth
-        region = self.spec.layout.region**2 * depth
-        decoded = decoded_dtype(variable).itemsize
-        return Plan(
-            verb=f"ingest {self.name}",
-            regions=len(self.todo),
-            skipped=len(self.done),
-            bytes_in=pixels * decoded,
-            bytes_out=pixels * variable.storage.itemsize,
-            # Warped values, their float64 steps while packing, and the packed copy.
-            peak_bytes=region * (decoded + 2 * 8 + 2 * variable.storage.itemsize),
-        )
+    def todo(self) -> tuple[Region, ...]:
+        """Regions to write."""
+        return self.filling.todo
+
+    @property
+    def done(self) -> tuple[Region, ...]:
+        """Regions that are ticked already."""
+        return self.filling.done
 
     def __str__(self) -> str:
         return str(self.summary)
@@ -70,39 +61,96 @@ class IngestPlan:
         return self.summary._repr_html_()
 
 
-def plan_ingest(url: str | os.PathLike[str], name: str, sources: Sources) -> IngestPlan:
-    """Say what filling a variable will take; reads no pixels and writes nothing.
+def plan_ingest(  # noqa: PLR0913  (what to fill, and who does it)
+    url: str | os.PathLike[str],
+    name: str,
+    sources: Sources,
+    *,
+    regions: Iterable[Region] | None = None,
+    overwrite: bool = False,
+    workers: int | None = None,
+    client: Client | None = None,
+    calibrate: bool = False,
+) -> IngestPlan:
+    """Say what filling a variable will take; writes nothing.
 
     Args:
         url: The cube.
         name: A stack or layer.
         sources: For a variable with time, a mapping from period label to
             source; for a static one, the source itself.
+        regions: Only these; None for all.
+        overwrite: See :func:`ingest`.
+        workers: Local threads; by default the number of cores.
+        client: A Dask client; None runs on local threads.
+        calibrate: Read, warp, pack and compress one region in memory, to
+            estimate time and bytes after compression. Otherwise no pixels are read.
 
     Raises:
-        SpecError: Variable, period or band names do not fit.
+        SpecError: Variable, period or band names do not fit; or the memory that
+            is free does not suffice.
         SourceError: A source cannot fill this grid, or the variable was
             already begun from other sources.
+        RegionError: One of ``regions`` is no region of the cube.
+        StoreError: The disk has less room than a sample lets expect.
     """
-    url = store.normalise(url)
+    url = urls.normalise(url)
     spec = read_spec(url)
     placed = _placed(spec, name, sources)
-    for time, source in placed:
+    for _, source in placed:
         _check_bands(spec, name, source)
         source.check(spec.grid)
-        check_inputs(url, spec, name, time, source.describe())
-    wanted = [region for time, _ in placed for region in regions(spec, name, time=time)]
-    todo, done = ledger.pending(url, spec, name, wanted)
-    return IngestPlan(
-        url=url, spec=spec, name=name, sources=placed, todo=tuple(todo), done=tuple(done)
+    work = filling.prepare(
+        f"ingest {name}",
+        url,
+        spec,
+        name,
+        {time: source.describe() for time, source in placed},
+        only=regions,
+        overwrite=overwrite,
     )
+    summary = filling.plan(
+        work,
+        bytes_in=work.count(work.todo) * decoded_dtype(work.variable).itemsize,
+        peak=partial(_peak_bytes, work),
+        workers=workers,
+        client=client,
+        values=_reader(work, placed) if calibrate else None,
+    )
+    return IngestPlan(filling=work, sources=placed, summary=summary)
 
 
-def ingest(
+def _peak_bytes(work: Filling, side: int) -> int:
+    """Memory that filling one region of that side takes."""
+    decoded = decoded_dtype(work.variable).itemsize
+    # Beside the values a reader has blocks of its file and of the warped raster, and single bands.
+    a_value = 3 * decoded + max(decoded + _packing_bytes(work), _writing_bytes(work))
+    return TASK_BYTES + side**2 * work.depth * a_value
+
+
+def _packing_bytes(work: Filling) -> int:
+    """Bytes that packing takes for a value: a flag, and three float64 steps of a number."""
+    stored = work.variable.storage
+    return 1 + (stored.itemsize if stored.kind == "f" else 3 * 8)
+
+
+def _writing_bytes(work: Filling) -> int:
+    """Bytes that writing takes for a value: chunks of a region are encoded all at once.
+
+    These are the stored value, a copy of its chunk and the compressed one; and
+    another copy of floats, with one bit pattern of NaN.
+    """
+    stored = work.variable.storage
+    return 3 * stored.itemsize + (stored.itemsize + 1 if stored.kind == "f" else 0)
+
+
+def ingest(  # noqa: PLR0913  (what to fill, and who does it)
     url: str | os.PathLike[str],
     name: str,
     sources: Sources,
     *,
+    regions: Iterable[Region] | None = None,
+    overwrite: bool = False,
     client: Client | None = None,
     workers: int | None = None,
 ) -> Report:
@@ -112,48 +160,46 @@ def ingest(
         url: The cube.
         name: A stack or layer.
         sources: See :func:`plan_ingest`.
+        regions: Only these; None for all.
+        overwrite: Do regions again that are written already, on purpose. Other
+            sources than before are then welcome if ``regions`` is None; no
+            other run may be at work on these periods.
         client: A Dask client; None runs on local threads.
         workers: Local threads; by default the number of cores.
 
     Returns:
-        What was done and what was skipped.
+        What was done and what was skipped; it is also kept beside the cube, see
+        :func:`cube.report.reports`.
 
     Raises:
         IncompleteError: A region failed; the others are written.
         StoreError: The store refused, as with a full disk.
+        ClusterError: The Dask cluster is gone.
+        KeyboardInterrupt: With a message that says how far it came.
     """
-    plan = plan_ingest(url, name, sources)
-    for time, source in plan.sources:
-        record_inputs(plan.url, plan.spec, name, time, source.describe())
-    store.sweep_partial(
-        plan.url, (k for r in plan.todo for k in keys(plan.url, plan.spec, name, r))
+    plan = plan_ingest(
+        url,
+        name,
+        sources,
+        regions=regions,
+        overwrite=overwrite,
+        workers=workers,
+        client=client,
     )
-    fill = partial(_fill_region, url=plan.url, spec=plan.spec, name=name)
-    by_time = dict(plan.sources)
-    tasks = [IngestTask(region=region, source=by_time[region.time]) for region in plan.todo]
-    results = run_tasks(
-        fill, tasks, verb=f"ingest {name}", url=plan.url, client=client, workers=workers
-    )
-    return report(f"ingest {name}", results, done_before=plan.done)
+    read = _reader(plan.filling, plan.sources)
+    return filling.fill(plan.filling, read, client=client, workers=workers)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IngestTask:
-    """One region and what fills it."""
-
-    region: Region
-    source: Source
-
-    def __str__(self) -> str:
-        return str(self.region)
+def _reader(work: Filling, sources: tuple[tuple[int | None, Source], ...]) -> filling.Values:
+    flat = not work.variable.inner_dims
+    return partial(_read, sources=dict(sources), spec=work.spec, flat=flat)
 
 
-def _fill_region(task: IngestTask, *, url: str, spec: CubeSpec, name: str) -> None:
-    variable = spec.variable(name)
-    values = task.source.read(spec.grid, task.region.rows, task.region.cols)
-    if not variable.inner_dims:
-        values = values[0]
-    write_physical(url, name, task.region, values, spec=spec)
+def _read(
+    region: Region, *, sources: Mapping[int | None, Source], spec: CubeSpec, flat: bool
+) -> npt.NDArray[np.floating[Any]]:
+    values = sources[region.time].read(spec.grid, region.rows, region.cols)
+    return values[0] if flat else values
 
 
 def _placed(spec: CubeSpec, name: str, sources: Sources) -> tuple[tuple[int | None, Source], ...]:

@@ -11,15 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cube import ledger, store
+from cube import filling
 from cube.coverage import Coverage
 from cube.errors import PolygonError, SpecError
-from cube.provenance import check_inputs, record_inputs
-from cube.regions import Region, regions
-from cube.run import Report, report, run_tasks
+from cube.filling import Filling
+from cube.plan import Plan
+from cube.regions import Region
+from cube.report import Report
 from cube.spec import CubeSpec
 from cube.template import read_spec
-from cube.writing import keys, write_physical
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -27,13 +27,56 @@ if TYPE_CHECKING:
 How = Literal["extensive", "intensive"]
 
 
-def spread(
+def plan_spread(  # noqa: PLR0913  (what to spread, and who does it)
     coverage: Coverage,
     layer: str,
     values: npt.ArrayLike,
     *,
     time: str | None = None,
     how: How = "extensive",
+    client: Client | None = None,
+    calibrate: bool = False,
+) -> Plan:
+    """Say what :func:`spread` will take; writes nothing.
+
+    Args:
+        coverage: See :func:`spread`.
+        layer: See :func:`spread`.
+        values: See :func:`spread`.
+        time: See :func:`spread`.
+        how: See :func:`spread`.
+        client: See :func:`spread`.
+        calibrate: Do one region in memory, to estimate time and bytes.
+
+    Raises:
+        PolygonError: See :func:`spread`.
+        SpecError: See :func:`spread`; or the memory that is free does not suffice.
+        StoreError: The disk has less room than a sample lets expect.
+    """
+    work, fill = _prepared(coverage, layer, values, time=time, how=how, overwrite=False)
+    return filling.plan(
+        work,
+        bytes_in=work.count(work.todo) * 4,
+        peak=_peak_bytes,
+        client=client,
+        reads=math.ceil(work.spec.layout.region / work.spec.layout.unit) ** 2,
+        values=fill if calibrate else None,
+    )
+
+
+def _peak_bytes(side: int) -> int:
+    """Memory that spreading over one region takes: labels, and float64 sums and their steps."""
+    return side**2 * (4 + 8 * 8)
+
+
+def spread(  # noqa: PLR0913  (what to spread, and who does it)
+    coverage: Coverage,
+    layer: str,
+    values: npt.ArrayLike,
+    *,
+    time: str | None = None,
+    how: How = "extensive",
+    overwrite: bool = False,
     client: Client | None = None,
 ) -> Report:
     """Write what polygons hold as a layer of pixels, by areal interpolation.
@@ -48,6 +91,7 @@ def spread(
             sum over polygons of amount x share of the polygon on the grid.
             ``"intensive"`` for densities and rates: a pixel gets the mean of
             its polygons, weighted by area.
+        overwrite: Replace what was spread before, also from other values or polygons.
         client: A Dask client; None runs on local threads.
 
     Returns:
@@ -58,18 +102,25 @@ def spread(
         SpecError: There is no such layer or period, or amounts were to be
             spread over a layer of whole numbers.
     """
+    work, fill = _prepared(coverage, layer, values, time=time, how=how, overwrite=overwrite)
+    return filling.fill(work, fill, client=client)
+
+
+def _prepared(
+    coverage: Coverage,
+    layer: str,
+    values: npt.ArrayLike,
+    *,
+    time: str | None,
+    how: How,
+    overwrite: bool,
+) -> tuple[Filling, filling.Values]:
     amounts = _checked(coverage, values)
-    url, spec = coverage.url, read_spec(coverage.url)
+    spec = read_spec(coverage.url)
     _check_how(spec, layer, how)
-    index = spec.time_of(spec.layer(layer).name, time)
-    description = _describe(coverage, amounts, how)
-    check_inputs(url, spec, layer, index, description)
-    record_inputs(url, spec, layer, index, description)
-    todo, done = ledger.pending(url, spec, layer, regions(spec, layer, time=index))
-    store.sweep_partial(url, (k for r in todo for k in keys(url, spec, layer, r)))
-    fill = partial(_fill, coverage=coverage, spec=spec, layer=layer, amounts=amounts, how=how)
-    verb = f"label {layer}"
-    return report(verb, run_tasks(fill, todo, verb=verb, url=url, client=client), done_before=done)
+    inputs = {spec.time_of(spec.layer(layer).name, time): _describe(coverage, amounts, how)}
+    work = filling.prepare(f"label {layer}", coverage.url, spec, layer, inputs, overwrite=overwrite)
+    return work, partial(_values, coverage=coverage, amounts=amounts, how=how)
 
 
 def _checked(coverage: Coverage, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -113,17 +164,10 @@ def _describe(coverage: Coverage, amounts: npt.NDArray[np.float64], how: How) ->
     return {"polygons": coverage.digest, "values": content, "how": how}
 
 
-def _fill(
-    region: Region,
-    *,
-    coverage: Coverage,
-    spec: CubeSpec,
-    layer: str,
-    amounts: npt.NDArray[np.float64],
-    how: How,
-) -> None:
-    pixels = region_values(coverage, region, amounts, how=how)
-    write_physical(coverage.url, layer, region, pixels, spec=spec)
+def _values(
+    region: Region, *, coverage: Coverage, amounts: npt.NDArray[np.float64], how: How
+) -> npt.NDArray[np.float64]:
+    return region_values(coverage, region, amounts, how=how)
 
 
 def region_values(

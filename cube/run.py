@@ -1,132 +1,113 @@
-"""Doing many regions: on local threads, or on a Dask cluster by passing its client.
+"""Doing many tasks in parallel, a bounded number in flight.
 
-Every long verb has a :class:`Plan`, is run by :func:`run_tasks`, and ends in a
-:class:`Report`. A task that fails is recorded with its reason and costs only
-its region; a full disk or an interrupt stops the rest.
+A task that fails costs only itself. What would fail everywhere alike, such as a
+full disk, stops the rest; so does an interrupt.
 """
 
 from __future__ import annotations
 
-import html
+import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from tqdm.auto import tqdm
 
-from cube import store
-from cube.errors import CubeError, IncompleteError, SpecError, StoreError
+from cube import urls
+from cube.errors import ClusterError, CubeError, DamagedError, SpecError, StoreError, TransientError
+from cube.plan import Plan, workers_of
+from cube.pools import Cluster, Pool, Threads
+from cube.report import Outcome, Report
+from cube.retrying import Retry
+from cube.threads import bind_worker, one_thread
 
 if TYPE_CHECKING:
     from distributed import Client
 
+__all__ = ["Ended", "Outcome", "Plan", "Report", "ends", "open_pool", "run_tasks"]
+
 Task = TypeVar("Task")
-Status = Literal["done", "skipped", "failed"]
+
+PATIENCE = 8
+"""So many tasks in a row that a store does not answer, and it will not answer the others."""
+
+_log = logging.getLogger("quadrat.run")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What a run will do, known before it does anything.
+class Ended:
+    """How a task ended.
 
     Attributes:
-        verb: For a person, e.g. ``"ingest predictors"``.
-        regions: Regions to write.
-        skipped: Regions that are done already.
-        bytes_in: Decoded bytes to read.
-        bytes_out: Stored bytes to write, before compression.
-        peak_bytes: Forecast of memory above the process's own, at one worker.
+        value: Its result, or the :class:`CubeError` it raised.
+        tries: How often it was tried.
+        seconds: How long it took, pauses included.
     """
 
-    verb: str
-    regions: int
-    skipped: int
-    bytes_in: int
-    bytes_out: int
-    peak_bytes: int
-
-    def __str__(self) -> str:
-        return (
-            f"{self.verb}: {self.regions} regions to write, {self.skipped} done already; "
-            f"reads {_size(self.bytes_in)}, writes {_size(self.bytes_out)} before compression, "
-            f"peak {_size(self.peak_bytes)} a worker"
-        )
-
-    def _repr_html_(self) -> str:
-        return f"<p>{html.escape(str(self))}</p>"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """How one task ended.
-
-    Attributes:
-        task: What it was, for a person.
-        status: Done, skipped (was done already) or failed.
-        reason: Why it failed.
-    """
-
-    task: str
-    status: Status
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """How a run ended.
-
-    Attributes:
-        verb: As in the plan.
-        outcomes: One per region.
-    """
-
-    verb: str
-    outcomes: tuple[Outcome, ...]
-
-    def count(self, status: Status) -> int:
-        """Number of regions with that status."""
-        return sum(outcome.status == status for outcome in self.outcomes)
+    value: Any
+    tries: int = 1
+    seconds: float = 0.0
 
     @property
-    def failed(self) -> tuple[Outcome, ...]:
-        """Outcomes of regions that failed, with their reasons."""
-        return tuple(o for o in self.outcomes if o.status == "failed")
+    def failed(self) -> bool:
+        """True if it raised an error."""
+        return isinstance(self.value, CubeError)
 
-    def __str__(self) -> str:
-        counts = ", ".join(f"{self.count(s)} {s}" for s in ("done", "skipped", "failed"))
-        return f"{self.verb}: {counts}"
 
-    def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{html.escape(o.task)}</td><td>{html.escape(o.reason)}</td></tr>"
-            for o in self.failed
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Attempt(Generic[Task]):
+    """A function of tasks, with everything that surrounds one task where it runs."""
+
+    function: Callable[[Task], Any]
+    retry: Retry
+    bound: bool
+    home: int
+
+    def __call__(self, task: Task) -> Ended:
+        began = time.monotonic()
+        if self.bound and os.getpid() != self.home:
+            bind_worker()
+        with one_thread() if self.bound else nullcontext():
+            value, tries = self.retry.call(lambda: self.function(task))
+        return Ended(value=value, tries=tries, seconds=time.monotonic() - began)
+
+
+def open_pool(
+    function: Callable[[Task], Any],
+    *,
+    url: str,
+    client: Client | None = None,
+    workers: int | None = None,
+    retry: Retry | None = None,
+    bound: bool = True,
+) -> Pool[Task]:
+    """Somewhere to run tasks, whose results are :class:`Ended`.
+
+    Args:
+        function: Called with one task; it and its result must pickle for a client.
+        url: The cube, to refuse a cube in memory with workers in other processes.
+        client: A Dask client; None runs on local threads.
+        workers: Local threads; by default the number of cores.
+        retry: How often to try again what may pass.
+        bound: Keep libraries from starting threads of their own; False for a
+            framework that needs them.
+
+    Raises:
+        SpecError: Workers in other processes cannot see a cube in memory.
+        ClusterError: The cluster has no workers.
+    """
+    attempt = _Attempt(function=function, retry=retry or Retry(), bound=bound, home=os.getpid())
+    if client is None:
+        return Threads(attempt, workers_of(workers), bound=bound)
+    if urls.is_memory(url) and _elsewhere(client):
+        raise SpecError(
+            f"{url!r} lives in this process; workers in other processes cannot see it. "
+            f"Give the cube a folder."
         )
-        return f"<p>{html.escape(str(self))}</p>" + (f"<table>{rows}</table>" if rows else "")
-
-    def check(self) -> Report:
-        """Return the report itself.
-
-        Raises:
-            IncompleteError: A region failed; the message gives the first reason.
-        """
-        if self.failed:
-            first = self.failed[0]
-            raise IncompleteError(
-                f"{self.verb}: {len(self.failed)} of {len(self.outcomes)} regions failed; "
-                f"the others are written. First at {first.task}: {first.reason} "
-                f"Run it again to redo only what is missing.",
-                self,
-            )
-        return self
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
+    return Cluster(attempt, client)
 
 
 def run_tasks(
@@ -141,135 +122,112 @@ def run_tasks(
     """Do tasks in parallel, a bounded number in flight, and yield them as they end.
 
     Args:
-        function: Called with one task; it and its result must pickle for a client.
+        function: See :func:`open_pool`.
         tasks: What to do.
         verb: Text of the progress bar, which shows only on a terminal or in a notebook.
-        url: The cube, to refuse a cube in memory with workers in other processes.
-        client: A Dask client; None runs on local threads.
-        workers: Local threads; by default the number of cores.
+        url: See :func:`open_pool`.
+        client: See :func:`open_pool`.
+        workers: See :func:`open_pool`.
 
     Yields:
         Pairs of task and result, or of task and the :class:`CubeError` it raised.
 
     Raises:
         StoreError: The store refused, as with a full disk; nothing more is begun.
+        ClusterError: The cluster is gone.
     """
-    if client is not None and store.is_memory(url) and _elsewhere(client):
-        raise SpecError(
-            f"{url!r} lives in this process; workers in other processes cannot see it. "
-            f"Give the cube a folder."
-        )
-    pool = _Cluster(client, function) if client is not None else _Threads(function, workers)
+    pool: Pool[Task] = open_pool(function, url=url, client=client, workers=workers)
+    for task, end in ends(pool, tasks, verb=verb):
+        yield task, end.value
+
+
+def ends(
+    pool: Pool[Task], tasks: Sequence[Task], *, verb: str
+) -> Generator[tuple[Task, Ended], None, None]:
+    """Do tasks in a pool of :func:`open_pool`, and leave it; see :func:`run_tasks`.
+
+    When it stops early, what could not be stopped any more is still yielded
+    before the reason is raised.
+    """
     with pool, tqdm(total=len(tasks), desc=verb, unit="region", disable=None) as bar:
-        for task, result in _drain(pool, tasks):
-            bar.update()
-            if isinstance(result, StoreError):
-                raise result
-            yield task, result
+        silence = _Silence(max(PATIENCE, pool.in_flight))
+        failed = 0
+        try:
+            waiting = iter(tasks)
+            while pool.launch(waiting):
+                for future in pool.landed():
+                    task, end = _taken(pool, future)
+                    silence.check(end)
+                    failed += end.failed
+                    bar.set_postfix({"failed": failed} if failed else {}, refresh=False)
+                    bar.update()
+                    yield task, end
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            _announce(pool, error)
+            yield from _rest(pool)
+            raise
 
 
-def report(
-    verb: str,
-    results: Iterator[tuple[Any, Any]],
-    *,
-    done_before: Sequence[Any] = (),
-) -> Report:
-    """Collect the results of region tasks.
-
-    Raises:
-        IncompleteError: A region failed.
-    """
-    outcomes = [Outcome(task=str(task), status="skipped") for task in done_before]
-    for task, result in results:
-        failed = isinstance(result, CubeError)
-        outcomes.append(
-            Outcome(
-                task=str(task),
-                status="failed" if failed else "done",
-                reason=str(result) if failed else "",
-            )
-        )
-    return Report(verb=verb, outcomes=tuple(outcomes)).check()
+def _announce(pool: Pool[Any], error: BaseException) -> None:
+    if isinstance(error, KeyboardInterrupt) and pool.flying and pool.waits:
+        _log.warning("Interrupted; what is being written is finished. Once more stops at once.")
 
 
-def _drain(pool: _Pool[Task], tasks: Sequence[Task]) -> Iterator[tuple[Task, Any]]:
-    waiting = iter(tasks)
-    flying: dict[Any, Task] = {}
-    exhausted = False
-    while flying or not exhausted:
-        while not exhausted and len(flying) < pool.in_flight:
-            task = next(waiting, None)
-            if task is None:
-                exhausted = True
-            else:
-                flying[pool.submit(task)] = task
-        for future in pool.next_done(list(flying)) if flying else ():
-            yield flying.pop(future), _result(future)
+def _taken(pool: Pool[Task], future: Any) -> tuple[Task, Ended]:
+    """A task and how it ended; raises what would happen to every other task."""
+    task, end = _landed(pool, future)
+    if isinstance(end.value, StoreError) and not _is_of_one(end.value):
+        raise end.value
+    return task, end
 
 
-def _result(future: Any) -> Any:
-    """Result of a task; its error as a value if we raised it on purpose."""
+def _landed(pool: Pool[Task], future: Any) -> tuple[Task, Ended]:
+    task = pool.flying[future]
     try:
-        return future.result()
-    except CubeError as error:
-        return error
+        return pool.take(future)
+    except ClusterError as error:
+        if pool.at_large:
+            raise
+        return task, Ended(value=error)
 
 
-class _Pool(Generic[Task]):
-    """Somewhere to run tasks."""
-
-    in_flight: int
-
-    def submit(self, task: Task) -> Any:
-        raise NotImplementedError
-
-    def next_done(self, futures: list[Any]) -> list[Any]:
-        raise NotImplementedError
-
-    def __enter__(self) -> _Pool[Task]:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        raise NotImplementedError
+def _is_of_one(error: StoreError) -> bool:
+    """True for errors that say nothing about other tasks."""
+    return isinstance(error, DamagedError | TransientError)
 
 
-class _Threads(_Pool[Task]):
-    """Local threads: reading, coding and numpy release the interpreter's lock."""
-
-    def __init__(self, function: Callable[[Task], Any], workers: int | None) -> None:
-        count = workers or os.cpu_count() or 1
-        self.function = function
-        self.executor = ThreadPoolExecutor(count)
-        self.in_flight = 2 * count
-
-    def submit(self, task: Task) -> Future[Any]:
-        return self.executor.submit(self.function, task)
-
-    def next_done(self, futures: list[Future[Any]]) -> list[Future[Any]]:
-        return list(wait(futures, return_when=FIRST_COMPLETED).done)
-
-    def __exit__(self, *error: object) -> None:
-        self.executor.shutdown(wait=True, cancel_futures=True)
+def _rest(pool: Pool[Task]) -> Iterator[tuple[Task, Ended]]:
+    """Tasks that ended while the pool was stopped; those with an error count as not done."""
+    for future in pool.stop():
+        try:
+            task, end = _taken(pool, future)
+        except Exception:
+            continue
+        if not end.failed:
+            yield task, end
 
 
-class _Cluster(_Pool[Task]):
-    """A Dask cluster; the function is sent once, the tasks stay small."""
+class _Silence:
+    """Tasks in a row that a store did not answer, each after all its tries."""
 
-    def __init__(self, client: Client, function: Callable[[Task], Any]) -> None:
-        self.client = client
-        self.function = function
-        self.in_flight = max(4, 2 * sum(client.nthreads().values()))
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.count = 0
 
-    def submit(self, task: Task) -> Any:
-        return self.client.submit(self.function, task, pure=False)
+    def check(self, end: Ended) -> None:
+        """Take note of a task.
 
-    def next_done(self, futures: list[Any]) -> list[Any]:
-        from distributed import wait as wait_for
-
-        return list(wait_for(futures, return_when="FIRST_COMPLETED").done)
-
-    def __exit__(self, *error: object) -> None:
-        return None
+        Raises:
+            StoreError: It was one too many.
+        """
+        self.count = self.count + 1 if isinstance(end.value, TransientError) else 0
+        if self.count >= self.most:
+            raise StoreError(
+                f"{self.count} tasks in a row failed, each after {end.tries} tries; the last: "
+                f"{str(end.value).rstrip('.')}. Run it again when the store answers."
+            ) from end.value
 
 
 def _elsewhere(client: Client) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Iterator, Mapping
@@ -13,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cube import ledger, nodata, store, template
+from cube import filling, nodata, template, urls
 from cube.errors import BundleError, SpecError
-from cube.provenance import check_inputs, record_inputs
+from cube.filling import Filling
+from cube.plan import Plan
 from cube.reading import read_region
-from cube.regions import Region, regions
-from cube.run import Plan, Report, report, run_tasks
+from cube.regions import Region
+from cube.report import Report
 from cube.spec import CubeSpec, LayerSpec
 from cube.windows import Windows, box_sums
-from cube.writing import keys, write_physical
 from inference.blending import Blend
 from training.bundle import ModelBundle, load_bundle
 from training.stream import read_channels_last
@@ -43,53 +44,26 @@ class PredictionPlan:
     """What :func:`predict` will do.
 
     Attributes:
-        url: The cube.
-        spec: Its spec, with the layer.
-        layer: The layer to write.
-        time: Calendar index of the layer; None for a static one.
+        filling: The layer and its regions; its spec has the layer already.
         bundles: Models by the value of the fold layer; one model under 0 without.
         fold_layer: Static layer that says which model predicts each pixel.
-        todo: Regions to write.
-        done: Regions that are ticked already.
+        summary: Sizes of the run.
     """
 
-    url: str
-    spec: CubeSpec
-    layer: str
-    time: int | None
+    filling: Filling
     bundles: Mapping[int, ModelBundle]
     fold_layer: str | None
-    todo: tuple[Region, ...]
-    done: tuple[Region, ...]
+    summary: Plan
 
     @property
-    def windows(self) -> Windows:
-        """Windows that the models look through."""
-        bundle = self.bundles[min(self.bundles)]
-        height, width = self.spec.grid.shape
-        return Windows(shape=(height, width), size=bundle.window, stride=bundle.stride)
+    def todo(self) -> tuple[Region, ...]:
+        """Regions to write."""
+        return self.filling.todo
 
     @property
-    def summary(self) -> Plan:
-        """Sizes of the run."""
-        bundle = self.bundles[min(self.bundles)]
-        depth = sum(
-            self.spec.stack(s.stack).storage.itemsize * len(s.bands) for s in bundle.sample.inputs
-        )
-        side = self.spec.layout.region
-        halo = (side + 2 * bundle.window) ** 2
-        pixels = sum(r.shape[0] * r.shape[1] for r in self.todo)
-        return Plan(
-            verb=f"predict {self.layer}",
-            regions=len(self.todo),
-            skipped=len(self.done),
-            bytes_in=len(self.todo) * halo * depth,
-            bytes_out=pixels * self.spec.layer(self.layer).storage.itemsize,
-            # The region's inputs, one batch of float32 chips, and two float64 sums per model.
-            peak_bytes=halo * depth * 2
-            + BATCH * bundle.window**2 * bundle.sample.bands * 4
-            + side**2 * 8 * 2 * len(self.bundles),
-        )
+    def done(self) -> tuple[Region, ...]:
+        """Regions that are ticked already."""
+        return self.filling.done
 
     def __str__(self) -> str:
         return str(self.summary)
@@ -98,14 +72,17 @@ class PredictionPlan:
         return self.summary._repr_html_()
 
 
-def plan_predict(
+def plan_predict(  # noqa: PLR0913  (what to predict, and who does it)
     url: str | os.PathLike[str],
     layer: str,
     bundles: ModelBundle | Mapping[int, ModelBundle] | list[ModelBundle],
     *,
     fold_layer: str | None = None,
+    overwrite: bool = False,
+    client: Client | None = None,
+    calibrate: bool = False,
 ) -> PredictionPlan:
-    """Say what a prediction will take; reads no pixels and writes nothing.
+    """Say what a prediction will take; writes nothing.
 
     Args:
         url: The cube.
@@ -114,35 +91,72 @@ def plan_predict(
         fold_layer: Static layer with the fold of every pixel; needed with more
             than one model. Each pixel is predicted by the model of its fold,
             which never saw that place.
+        overwrite: See :func:`predict`.
+        client: See :func:`predict`.
+        calibrate: Predict one region in memory, to estimate time and bytes after
+            compression. Otherwise no pixels are read.
 
     Raises:
         BundleError: A model does not fit the cube, or they differ in what they need.
+        SpecError: The memory that is free does not suffice.
+        SourceError: The layer was begun with other models.
+        StoreError: The disk has less room than a sample lets expect.
     """
-    url = store.normalise(url)
+    url = urls.normalise(url)
     models = _numbered(bundles)
     spec = template.read_spec(url)
     _check_models(spec, models, fold_layer)
     first = models[min(models)]
     target = spec.layer(first.sample.target.layer)
-    wanted = _prediction_layer(layer, target)
-    known = any(v.name == layer for v in spec.variables)
-    spec = template.checked_addition(spec, wanted)
+    new = all(v.name != layer for v in spec.variables)
+    spec = template.checked_addition(spec, _prediction_layer(layer, target))
     time = None if target.static else first.sample.time_of(spec, target.name)
-    todo = list(regions(spec, layer, time=time))
-    done: list[Region] = []
-    if known:
-        check_inputs(url, spec, layer, time, _describe(models, fold_layer))
-        todo, done = ledger.pending(url, spec, layer, todo)
-    return PredictionPlan(
-        url=url,
-        spec=spec,
-        layer=layer,
-        time=time,
-        bundles=models,
-        fold_layer=fold_layer,
-        todo=tuple(todo),
-        done=tuple(done),
+    work = filling.prepare(
+        f"predict {layer}",
+        url,
+        spec,
+        layer,
+        {time: _describe(models, fold_layer)},
+        overwrite=overwrite,
+        new=new,
     )
+    summary = filling.plan(
+        work,
+        bytes_in=len(work.todo) * _inputs_bytes(work, models, spec.layout.region),
+        peak=partial(_peak_bytes, work, models),
+        workers=1,
+        client=client,
+        reads=_objects_read(work, models),
+        values=_predictor(work, models, fold_layer) if calibrate else None,
+    )
+    return PredictionPlan(filling=work, bundles=models, fold_layer=fold_layer, summary=summary)
+
+
+def _inputs_bytes(work: Filling, models: Mapping[int, ModelBundle], side: int) -> int:
+    """Stored bytes of what is read for a region of that side, with its halo."""
+    bundle = models[min(models)]
+    depth = sum(
+        work.spec.stack(s.stack).storage.itemsize * len(s.bands) for s in bundle.sample.inputs
+    )
+    return (side + 2 * bundle.window) ** 2 * depth
+
+
+def _peak_bytes(work: Filling, models: Mapping[int, ModelBundle], side: int) -> int:
+    """Memory that predicting one region of that side takes."""
+    bundle = models[min(models)]
+    # The region's inputs, one batch of float32 chips, and two float64 sums per model.
+    return (
+        2 * _inputs_bytes(work, models, side)
+        + BATCH * bundle.window**2 * bundle.sample.bands * 4
+        + side**2 * 8 * 2 * len(models)
+    )
+
+
+def _objects_read(work: Filling, models: Mapping[int, ModelBundle]) -> int:
+    """Objects of the cube that are read for a region, at most."""
+    bundle, layout = models[min(models)], work.spec.layout
+    across = math.ceil((layout.region + 2 * bundle.window) / layout.unit) + 1
+    return len(bundle.sample.inputs) * across**2
 
 
 def predict(
@@ -151,6 +165,7 @@ def predict(
     bundles: ModelBundle | Mapping[int, ModelBundle] | list[ModelBundle],
     *,
     fold_layer: str | None = None,
+    overwrite: bool = False,
     client: Client | None = None,
 ) -> Report:
     """Predict every pixel and write the result as a layer of the cube.
@@ -163,6 +178,7 @@ def predict(
         layer: See :func:`plan_predict`.
         bundles: See :func:`plan_predict`.
         fold_layer: See :func:`plan_predict`.
+        overwrite: Predict again what is predicted already, also with other models.
         client: A Dask client; its workers must see the bundles' folders. None
             runs here, one region at a time: the framework has threads of its own.
 
@@ -172,24 +188,28 @@ def predict(
     Raises:
         IncompleteError: A region failed; the others are written.
     """
-    plan = plan_predict(url, layer, bundles, fold_layer=fold_layer)
-    template.add(plan.url, plan.spec.layer(layer))
-    record_inputs(plan.url, plan.spec, layer, plan.time, _describe(plan.bundles, plan.fold_layer))
-    store.sweep_partial(
-        plan.url, (k for r in plan.todo for k in keys(plan.url, plan.spec, layer, r))
+    plan = plan_predict(
+        url, layer, bundles, fold_layer=fold_layer, overwrite=overwrite, client=client
     )
-    work = partial(
+    work = plan.filling
+    template.add(work.url, work.spec.layer(layer))
+    values = _predictor(work, plan.bundles, fold_layer)
+    return filling.fill(work, values, client=client, workers=1, bound=False)
+
+
+def _predictor(
+    work: Filling, models: Mapping[int, ModelBundle], fold_layer: str | None
+) -> filling.Values:
+    bundle = models[min(models)]
+    height, width = work.spec.grid.shape
+    return partial(
         _predict_region,
-        url=plan.url,
-        spec=plan.spec,
-        layer=layer,
-        bundles=dict(plan.bundles),
+        url=work.url,
+        spec=work.spec,
+        bundles=dict(models),
         fold_layer=fold_layer,
-        windows=plan.windows,
+        windows=Windows(shape=(height, width), size=bundle.window, stride=bundle.stride),
     )
-    verb = f"predict {layer}"
-    results = run_tasks(work, plan.todo, verb=verb, url=plan.url, client=client, workers=1)
-    return report(verb, results, done_before=plan.done)
 
 
 def _numbered(
@@ -240,17 +260,16 @@ def _describe(models: Mapping[int, ModelBundle], fold_layer: str | None) -> dict
     }
 
 
-def _predict_region(  # noqa: PLR0913  (one task, bound once by partial)
+def _predict_region(
     region: Region,
     *,
     url: str,
     spec: CubeSpec,
-    layer: str,
     bundles: dict[int, ModelBundle],
     fold_layer: str | None,
     windows: Windows,
-) -> None:
-    """Predict and write one region."""
+) -> npt.NDArray[np.floating[Any]]:
+    """Predicted values of one region in the units of the target, (y, x)."""
     fold = np.zeros(region.shape, "int64")
     if fold_layer is not None:
         place = Region(time=None, rows=region.rows, cols=region.cols)
@@ -264,8 +283,7 @@ def _predict_region(  # noqa: PLR0913  (one task, bound once by partial)
         ]
     target = bundles[min(bundles)].sample.target
     area_km2 = pixel_km2(spec.grid) if target.per == "km2" else 1.0
-    values = target.inverse(out, pixel_km2=area_km2)
-    write_physical(url, layer, region, values.astype("float32"), spec=spec)
+    return target.inverse(out, pixel_km2=area_km2).astype("float32")
 
 
 def _check_folds(

@@ -140,9 +140,9 @@ def test_fit_and_predict_go_from_a_cube_to_a_layer(url, tmp_path, capsys):
 
 
 BAD = {
-    "no cube": (cube, ["info", "nowhere.zarr"], "There is no cube at 'nowhere.zarr'"),
+    "no cube": (cube, ["info", "nowhere.zarr"], "There is no cube at"),
     "not a cube": (cube, ["info", str(DATA)], "is not a cube"),
-    "unknown scheme": (cube, ["info", "ftp://x/y"], "must be a folder"),
+    "unknown scheme": (cube, ["info", "ftp://x/y"], "Received the scheme 'ftp'"),
     "spec missing": (cube, ["create", "{new}", "no.json"], "cannot be read"),
     "another spec": (cube, ["create", "{url}", "{other}"], "another spec lies at"),
     "cube in a file": (cube, ["create", str(IMAGE), "{spec}"], "A file lies at"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import signal
@@ -14,9 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import rasterio
-from odc.geo.geobox import GeoBox
-from rasterio.transform import from_origin
 
 import cube
 from tests import interrupted
@@ -31,20 +27,12 @@ MOST = 25
 @pytest.fixture(scope="module")
 def image(tmp_path_factory):
     """A GeoTIFF of noise without nodata, so that every chunk has a file."""
-    path = tmp_path_factory.mktemp("image") / "image.tif"
-    side = interrupted.SIDE
-    values = np.random.default_rng(0).integers(1, 1000, (2, side, side), dtype="int16")
-    profile = {"driver": "GTiff", "dtype": "int16", "count": 2, "height": side, "width": side}
-    transform = from_origin(300_000, 9_000_000, 30, 30)
-    with rasterio.open(path, "w", crs="EPSG:31985", transform=transform, **profile) as file:
-        file.write(values)
-    return path
+    return interrupted.image(tmp_path_factory.mktemp("image") / "image.tif")
 
 
 @pytest.fixture(scope="module")
-def grid(image):
-    with rasterio.open(image) as file:
-        return GeoBox(file.shape, file.transform, "EPSG:31985")
+def grid():
+    return interrupted.grid()
 
 
 @pytest.fixture(scope="module")
@@ -90,43 +78,6 @@ def bundle(tmp_path_factory, image, grid):
     return found.path
 
 
-def tree(folder: str) -> dict[str, str]:
-    """SHA-256 of every file by its place."""
-    root = Path(folder)
-    return {
-        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(root.rglob("*"))
-        if path.is_file()
-    }
-
-
-def written(url: str, name: str) -> int:
-    """Files of a variable that a reader would see."""
-    return sum(1 for p in (Path(url) / name / "c").rglob("*") if p.is_file() and not p.suffix)
-
-
-def half_written(url: str, name: str) -> int:
-    """Regions with some of their chunks on disk, or one in the making, but without a tick."""
-    per_side = interrupted.REGION // interrupted.CHUNK
-    count = 0
-    for row in range(interrupted.SIDE // interrupted.REGION):
-        for col in range(interrupted.SIDE // interrupted.REGION):
-            if (Path(url) / "ledger" / name / "c" / "0" / str(row) / str(col)).exists():
-                continue
-            rows = range(row * per_side, (row + 1) * per_side)
-            cols = range(col * per_side, (col + 1) * per_side)
-            lead = ("0", "0") if name == "predictors" else ("0",)
-            chunks = [Path(url, name, "c", *lead, str(y), str(x)) for y in rows for x in cols]
-            begun = sum(chunk.exists() for chunk in chunks)
-            partial_files = any(
-                stray.name.split(".")[0] == chunk.name
-                for chunk in chunks
-                for stray in chunk.parent.glob(f"{chunk.name}.*.partial")
-            )
-            count += (0 < begun < len(chunks)) or (partial_files and begun < len(chunks))
-    return count
-
-
 def kill_at_random(verb: str, url: str, name: str, file: Path, rng: random.Random) -> bool:
     """Start the verb, kill it at a random moment of its writing; True if a region was torn."""
     command = [sys.executable, "-m", "tests.interrupted", verb, url, str(file)]
@@ -134,20 +85,20 @@ def kill_at_random(verb: str, url: str, name: str, file: Path, rng: random.Rando
     with subprocess.Popen(
         command, cwd=ROOT, env=quiet, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as child:
-        before = written(url, name)
-        while written(url, name) == before and child.poll() is None:
+        before = interrupted.written(url, name)
+        while interrupted.written(url, name) == before and child.poll() is None:
             time.sleep(0.005)
         time.sleep(rng.uniform(0, 0.4))
         child.send_signal(signal.SIGKILL)
         child.wait()
-    return half_written(url, name) > 0
+    return interrupted.half_written(url, name) > 0
 
 
 def prove(verb: str, name: str, run, prepare, file: Path, tmp_path: Path) -> tuple[int, int]:
     """Kill new cubes until enough regions were torn; each, resumed, equals the undisturbed."""
     undisturbed = prepare(tmp_path / "undisturbed.zarr")
     run(undisturbed, str(file))
-    expected = tree(undisturbed)
+    expected = interrupted.tree(undisturbed)
     rng = random.Random(20)
     torn = kills = 0
     while torn < WANTED and kills < MOST:
@@ -155,7 +106,7 @@ def prove(verb: str, name: str, run, prepare, file: Path, tmp_path: Path) -> tup
         torn += kill_at_random(verb, url, name, file, rng)
         kills += 1
         run(url, str(file))
-        assert tree(url) == expected
+        assert interrupted.tree(url) == expected
         assert not cube.verify(url, variables=(name,)).damaged
     return kills, torn
 

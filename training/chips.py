@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from cube import nodata, store
+from cube import nodata, urls
 from cube.reading import read_bands
 from cube.regions import Region
 from cube.spec import CubeSpec, crs_text
@@ -39,7 +39,7 @@ def index_chips(
         ``label_mean`` of the label layer's own values (NaN without any), and the
         window's outline. Write it with ``to_parquet`` for GeoParquet.
     """
-    url = store.normalise(url)
+    url = urls.normalise(url)
     spec = read_spec(url)
     sample.check(spec)
     ids = np.arange(len(windows))

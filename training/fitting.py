@@ -13,7 +13,7 @@ import numpy.typing as npt
 from tqdm.auto import tqdm
 
 from cube import coverage as coverages
-from cube import store
+from cube import urls
 from cube.errors import SpecError
 from cube.spec import CubeSpec, StackSpec
 from cube.template import read_spec
@@ -121,7 +121,7 @@ def fit_fold(  # noqa: PLR0913  (where, what, on which part, how, where to)
     Raises:
         SplitError: A training window lies nearer to a test window than the buffer.
     """
-    url = store.normalise(url)
+    url = urls.normalise(url)
     part = split.folds[fold]
     streams = _Streams(url=url, sample=sample, split=split, part=part, fit=fit)
     check_leaks(split.windows, streams.seen, part.test_windows, buffer_px=split.buffer_px)

@@ -12,16 +12,13 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from cube import ledger, template
+from cube import filling, template
 from cube.coverage import Coverage
 from cube.errors import SplitError
-from cube.provenance import check_inputs, record_inputs
-from cube.regions import Region, regions
-from cube.run import Report, report, run_tasks
+from cube.regions import Region
+from cube.report import Report
 from cube.spec import LayerSpec
-from cube.template import read_spec
 from cube.windows import Windows
-from cube.writing import write_region
 from training.splits import Split, SplitRules, split_by_polygons
 
 if TYPE_CHECKING:
@@ -179,14 +176,10 @@ def write_folds(
         folds: int (polygon,), from 0.
     """
     spec = template.add(coverage.url, _fold_layer(layer, int(folds.max()) + 1))
-    description = {"polygons": coverage.digest, "folds": folds.tolist()}
-    check_inputs(coverage.url, spec, layer, None, description)
-    record_inputs(coverage.url, spec, layer, None, description)
+    inputs = {None: {"polygons": coverage.digest, "folds": folds.tolist()}}
+    work = filling.prepare(f"folds {layer}", coverage.url, spec, layer, inputs)
     tree = shapely.STRtree(polygons.geometry.to_numpy())
-    fill = partial(_fill, coverage=coverage, layer=layer, tree=tree, folds=folds)
-    todo, done = ledger.pending(coverage.url, spec, layer, regions(spec, layer))
-    results = run_tasks(fill, todo, verb=layer, url=coverage.url)
-    return report(layer, results, done_before=done)
+    return filling.fill(work, partial(_values, coverage=coverage, tree=tree, folds=folds))
 
 
 def _fold_layer(name: str, folds: int) -> LayerSpec:
@@ -200,15 +193,13 @@ def _fold_layer(name: str, folds: int) -> LayerSpec:
     )
 
 
-def _fill(
-    region: Region, *, coverage: Coverage, layer: str, tree: shapely.STRtree, folds: IntArray
-) -> None:
-    spec = read_spec(coverage.url)
+def _values(
+    region: Region, *, coverage: Coverage, tree: shapely.STRtree, folds: IntArray
+) -> npt.NDArray[np.float64]:
     owner = coverage.shares(region.rows, region.cols).owner()
     row, col = np.nonzero(owner < 0)
     t = coverage.grid.transform
     xs = t.c + (col + region.cols[0] + 0.5) * t.a
     ys = t.f + (row + region.rows[0] + 0.5) * t.e
     owner[row, col] = tree.nearest(shapely.points(xs, ys))
-    stored = folds[owner].astype(spec.variable(layer).storage)
-    write_region(coverage.url, layer, region, stored, spec=spec)
+    return folds[owner].astype("float64")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cube import nodata, store
+from cube import nodata, urls
 from cube.errors import SplitError
 from cube.reading import read_bands
 from cube.regions import Region, tiles
@@ -98,7 +98,7 @@ def training_moments(
     Raises:
         SplitError: A band or the label has no observed pixel there.
     """
-    url, spec = store.normalise(url), read_spec(store.normalise(url))
+    url, spec = urls.normalise(url), read_spec(urls.normalise(url))
     area = footprint(windows.shape, windows.origins(ids), windows.size)
     area_km2 = pixel_km2(spec.grid) if sample.target.per == "km2" else 1.0
     names = [s.stack for s in sample.inputs]

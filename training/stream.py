@@ -19,7 +19,7 @@ import numpy.typing as npt
 import xarray as xr
 from xbatcher import BatchGenerator
 
-from cube import nodata, store
+from cube import nodata, urls
 from cube.coverage import Coverage, Shares
 from cube.errors import SplitError
 from cube.reading import read_bands
@@ -159,7 +159,7 @@ class ChipStream:
             SplitError: There are no windows, or some are named twice or are not there.
             SpecError: The cube lacks what the sample needs.
         """
-        self.url = store.normalise(url)
+        self.url = urls.normalise(url)
         self.cube = read_spec(self.url)
         self.sample = sample
         self.windows = windows

@@ -362,12 +362,32 @@ class TestBuild:
         url = str(tmp_path / "c.zarr")
         cube.create(url, spec_of())
         with monkeypatch.context() as patch:
-            patch.setattr("cube.store.consolidate", killed)
+            patch.setattr("cube.objects.Folder.put", killed)
             with pytest.raises(killed.error, match="killed here"):
                 coverage.build(url, "tracts", frame_of(self.POLYGONS))
         with pytest.raises(StoreError, match="has no coverage 'tracts'. It has: none"):
             coverage.load(url, "tracts")
-        np.testing.assert_array_equal(dense(cover(self.POLYGONS, url=url)), oracle(self.POLYGONS))
+        again = cover(self.POLYGONS, url=url)
+        np.testing.assert_array_equal(dense(again), dense(cover(self.POLYGONS)))
+
+    def test_who_builds_other_polygons_under_a_name_that_was_taken_meanwhile_is_refused(
+        self, tmp_path, monkeypatch
+    ):
+        url = cube.create(tmp_path / "c.zarr", spec_of())
+        compute, faster = coverage._compute, []
+
+        def slow(*arguments):
+            parts = compute(*arguments)
+            with monkeypatch.context() as other:
+                other.setattr(coverage, "_compute", compute)
+                faster.append(coverage.build(url, "tracts", frame_of(self.POLYGONS)))
+            return parts
+
+        monkeypatch.setattr(coverage, "_compute", slow)
+        with pytest.raises(StoreError, match=r"has another 'coverage/tracts/.*; choose another"):
+            coverage.build(url, "tracts", frame_of(self.POLYGONS[::-1]))
+        monkeypatch.undo()
+        np.testing.assert_array_equal(dense(faster[0]), dense(cover(self.POLYGONS)))
 
     def test_the_same_build_elsewhere_writes_the_same_bytes(self, tmp_path, contents):
         for name in "ab":

@@ -8,15 +8,15 @@ import pickle
 import pytest
 
 from cube import errors
-from cube.errors import CubeError, IncompleteError
-from cube.run import Outcome, Report
+from cube.errors import CubeError, IncompleteError, Interrupted
+from cube.report import Outcome, Report
 
 EVERY = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
 
 
 @pytest.mark.parametrize("kind", EVERY)
-def test_every_error_is_a_cube_error(kind):
-    assert issubclass(kind, CubeError)
+def test_every_error_is_a_cube_error_but_an_interrupt_is_none(kind):
+    assert issubclass(kind, CubeError) != issubclass(kind, KeyboardInterrupt)
 
 
 @pytest.mark.parametrize("kind", EVERY)
@@ -26,9 +26,10 @@ def test_every_error_arrives_from_a_worker_with_its_message(kind):
     assert str(again) == "what came, what to do"
 
 
-def test_an_incomplete_run_carries_its_report_across_processes():
+@pytest.mark.parametrize("kind", [IncompleteError, Interrupted])
+def test_a_run_that_did_not_go_through_carries_its_report_across_processes(kind):
     report = Report(verb="ingest", outcomes=(Outcome(task="a", status="failed", reason="b"),))
-    assert pickle.loads(pickle.dumps(IncompleteError("c", report))).report == report
+    assert pickle.loads(pickle.dumps(kind("c", report))).report == report
 
 
 @pytest.mark.parametrize(
@@ -39,6 +40,10 @@ def test_an_incomplete_run_carries_its_report_across_processes():
         (errors.StoreError, OSError),
         (errors.SourceError, ValueError),
         (errors.IncompleteError, RuntimeError),
+        (errors.TransientError, errors.StoreError),
+        (errors.DamagedError, errors.StoreError),
+        (errors.PartialError, errors.SourceError),
+        (errors.ClusterError, RuntimeError),
     ],
 )
 def test_errors_are_what_python_programmers_expect_too(kind, also):

@@ -17,9 +17,18 @@ from distributed import Client
 
 import catalogs
 import cube
-from cube import ledger, store
-from cube.errors import IncompleteError, SourceError, SpecError
+from cube import ledger, provenance, report, store
+from cube.errors import (
+    IncompleteError,
+    PartialError,
+    RegionError,
+    SourceError,
+    SpecError,
+    StoreError,
+    TransientError,
+)
 from cube.ingest import plan_ingest
+from cube.objects import explained
 from cube.regions import Region
 from cube.scenes import Source
 from cube.terrain import Terrain
@@ -198,12 +207,15 @@ class TestPlan:
         assert source.reads == []
 
     def test_a_plan_counts_regions_and_bytes(self, url):
-        plan = plan_ingest(url, "predictors", {"2000": Positions(), "2010": Positions()})
+        sources = {"2000": Positions(), "2010": Positions()}
+        plan = plan_ingest(url, "predictors", sources, workers=3)
+        assert plan.summary.workers == 3
+        assert plan.summary.total_peak_bytes == 3 * plan.summary.peak_bytes
         pixels = 2 * 2 * SHAPE[0] * SHAPE[1]
         assert (plan.summary.regions, plan.summary.skipped) == (2 * REGIONS, 0)
         assert (plan.summary.bytes_in, plan.summary.bytes_out) == (4 * pixels, 2 * pixels)
-        # float32 values, two float64 steps, two int16 copies of a region of two bands
-        assert plan.summary.peak_bytes == 2 * 32 * 32 * (4 + 2 * 8 + 2 * 2)
+        # Each of 7 x 7 chunks is put, each tick read and written.
+        assert plan.summary.requests == 2 * (7 * 7 + 2 * REGIONS)
         assert {region.time for region in plan.todo} == {0, 1}
         assert str(plan).startswith(f"ingest predictors: {2 * REGIONS} regions to write, 0 done")
         assert plan._repr_html_() == f"<p>{plan}</p>"
@@ -316,7 +328,9 @@ class TestFailures:
         source = Positions(fails_at=self.PLACE, error=error, left=[1])
         with pytest.raises(type(error)):
             cube.ingest(stopped, "predictors", {"2000": source}, workers=2)
-        assert 0 < (ledger.ticks(stopped, "predictors") > 0).sum() < REGIONS
+        assert (
+            0 < (ledger.ticks(stopped, cube.read_spec(stopped), "predictors") > 0).sum() < REGIONS
+        )
         cube.ingest(stopped, "predictors", {"2000": source}, workers=2)
         cube.ingest(undisturbed, "predictors", {"2000": Positions()}, workers=1)
         assert contents(stopped) == contents(undisturbed)
@@ -326,10 +340,10 @@ class TestFailures:
 
         lock, writes = Lock(), []
 
-        def full(store_url, path, index, values):
+        def full(store_url, path, index, values, **named):
             with lock:
                 writes.append(path)
-            with store.explained(store_url):
+            with explained(store_url):
                 raise OSError(errno.ENOSPC, "No space left on device")
 
         source = Positions()
@@ -352,6 +366,143 @@ class TestFailures:
         source = Positions(bands=("cover",), factor=255 / float(ALL[0].max()))  # 255 = nodata
         with pytest.raises(IncompleteError, match="would be stored as 255, which means nodata"):
             cube.ingest(url, "cover", {"2000": source})
+
+    def test_a_region_that_lost_an_input_is_partial_and_done_again(self, url):
+        source = Positions(fails_at=self.PLACE, error=PartialError("b.tif is away."), left=[1])
+        with pytest.raises(IncompleteError, match="failed or lost an input.*b.tif is away"):
+            cube.ingest(url, "predictors", {"2000": source})
+        (kept,) = report.reports(url)
+        assert (kept.count("done"), kept.count("partial")) == (REGIONS - 1, 1)
+        found = cube.ingest(url, "predictors", {"2000": source})
+        assert (found.count("done"), found.count("skipped")) == (1, REGIONS - 1)
+
+    def test_an_error_that_passes_is_only_seen_in_the_number_of_tries(self, url, monkeypatch):
+        monkeypatch.setattr("cube.retrying.Retry.pauses", lambda retry: iter([0.0] * 9))
+        error = TransientError("timed out.")
+        source = Positions(fails_at=self.PLACE, error=error, left=[2])
+        found = cube.ingest(url, "predictors", {"2000": source})
+        assert found.count("done") == REGIONS
+        assert sorted(o.tries for o in found.outcomes) == [1] * (REGIONS - 1) + [3]
+
+
+class TestReports:
+    def test_it_says_what_each_region_took_and_is_kept_beside_the_cube(self, url):
+        found = cube.ingest(url, "predictors", {"2000": Positions()})
+        assert report.reports(url) == [found]
+        assert {o.tries for o in found.outcomes} == {1}
+        assert all(o.seconds > 0 for o in found.outcomes)
+        assert found.bytes_out == ALL.size * 2
+        assert 0 < found.seconds < 60
+
+    def test_a_run_with_nothing_to_do_is_kept_too(self, url):
+        for _ in range(2):
+            cube.ingest(url, "predictors", {"2000": Positions()})
+        assert [r.count("skipped") for r in report.reports(url)] == [0, REGIONS]
+
+    def test_one_of_a_run_that_stopped_says_why(self, url):
+        source = Positions(fails_at=(64, 96), error=StoreError("the disk is full."))
+        with pytest.raises(StoreError):
+            cube.ingest(url, "predictors", {"2000": source}, workers=1)
+        (kept,) = report.reports(url)
+        assert kept.stopped == "the disk is full."
+        assert kept.left + kept.count("done") == kept.regions == REGIONS
+        assert kept.left > 0
+
+    def test_a_run_whose_report_cannot_be_kept_stands(self, url, monkeypatch, caplog):
+        Path(f"{url}.reports").write_text("a file where a folder is wanted")
+        assert cube.ingest(url, "predictors", {"2000": Positions()}).count("done") == REGIONS
+        assert "The report of ingest predictors could not be kept" in caplog.text
+
+
+class TestRegions:
+    SOME = (
+        Region(time=0, rows=(0, 32), cols=(32, 64)),
+        Region(time=0, rows=(96, 100), cols=(0, 32)),
+    )
+
+    def test_only_these_are_done(self, url):
+        source = Positions()
+        found = cube.ingest(url, "predictors", {"2000": source}, regions=self.SOME)
+        assert found.count("done") == 2
+        assert sorted(source.reads) == sorted((r.rows, r.cols) for r in self.SOME)
+
+    def test_one_after_the_other_gives_the_same_bytes_as_all_at_once(self, new, contents):
+        parts, whole = new("parts"), new("whole")
+        for region in cube.regions(cube.read_spec(parts), "predictors", time=0):
+            cube.ingest(parts, "predictors", {"2000": Positions()}, regions=[region, region])
+        cube.ingest(whole, "predictors", {"2000": Positions()})
+        cube.ingest(parts, "predictors", {"2000": Positions()})
+        assert contents(parts) == contents(whole)
+
+    def test_one_that_is_none_of_the_cube_is_refused(self, url):
+        crooked = Region(time=0, rows=(0, 31), cols=(0, 32))
+        with pytest.raises(RegionError, match="Write 0:32"):
+            cube.ingest(url, "predictors", {"2000": Positions()}, regions=[crooked])
+
+    def test_one_of_a_period_without_a_source_is_refused(self, url):
+        other = Region(time=1, rows=(0, 32), cols=(0, 32))
+        with pytest.raises(SpecError, match="There is no source for 'predictors' at time 1, rows"):
+            cube.ingest(url, "predictors", {"2000": Positions()}, regions=[other])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edited(Positions):
+    """A source whose file was edited under the same name: it describes itself as before."""
+
+    by: float = 1.0
+
+    def read(self, grid, rows, cols):
+        return super().read(grid, rows, cols) + self.by
+
+
+class TestOverwrite:
+    def test_what_is_written_is_done_again_on_purpose(self, url):
+        cube.ingest(url, "predictors", {"2000": Positions()})
+        found = cube.ingest(url, "predictors", {"2000": Edited(by=2.0)}, overwrite=True)
+        assert (found.count("done"), found.count("skipped")) == (REGIONS, 0)
+        with cube.open(url) as dataset:
+            np.testing.assert_array_equal(dataset.predictors[0], ALL + 2)
+        assert not cube.verify(url).damaged
+
+    def test_without_saying_so_other_values_are_refused(self, url):
+        cube.ingest(url, "predictors", {"2000": Positions()})
+        spec = cube.read_spec(url)
+        region = Region(time=0, rows=(0, 32), cols=(0, 32))
+        values = np.zeros((2, 32, 32), "int16")
+        with pytest.raises(RegionError, match="written already, with other values"):
+            cube.write_region(url, "predictors", region, values, spec=spec)
+
+    def test_some_regions_may_be_done_again_from_the_same_inputs_alone(self, url, contents):
+        cube.ingest(url, "predictors", {"2000": Positions()})
+        some = TestRegions.SOME
+        cube.ingest(url, "predictors", {"2000": Edited()}, overwrite=True, regions=some)
+        with cube.open(url) as dataset:
+            apart = (dataset.predictors[0] != ALL).any("band").sum()
+        assert apart == sum(r.shape[0] * r.shape[1] for r in some)
+        before = contents(url)
+        with pytest.raises(SourceError, match="already holds regions made from other inputs"):
+            cube.ingest(
+                url, "predictors", {"2000": Positions(factor=2)}, overwrite=True, regions=some
+            )
+        assert contents(url) == before
+
+    def test_other_inputs_replace_all(self, url):
+        cube.ingest(url, "predictors", {"2000": Positions(), "2010": Positions()})
+        cube.ingest(url, "predictors", {"2000": Positions(factor=2)}, overwrite=True)
+        with cube.open(url) as dataset:
+            np.testing.assert_array_equal(dataset.predictors, [2 * ALL, ALL])
+        recorded = provenance.inputs_of(url, "predictors")
+        assert recorded["2000"]["from"]["factor"] == 2
+        assert not cube.verify(url).damaged
+
+    def test_stopped_on_the_way_no_region_of_the_old_inputs_counts(self, url):
+        cube.ingest(url, "predictors", {"2000": Positions()})
+        source = Positions(factor=2, fails_at=(64, 96), error=KeyboardInterrupt(), left=[1])
+        with pytest.raises(KeyboardInterrupt):
+            cube.ingest(url, "predictors", {"2000": source}, overwrite=True, workers=1)
+        cube.ingest(url, "predictors", {"2000": source})
+        with cube.open(url) as dataset:
+            np.testing.assert_array_equal(dataset.predictors[0], 2 * ALL)
 
 
 class TestRefusals:

@@ -15,6 +15,7 @@ import cube
 from cube import coverage, ledger
 from cube.coverage import Coverage
 from cube.errors import PolygonError, SourceError, SpecError
+from cube.labels import plan_spread
 from cube.provenance import inputs_of
 from cube.regions import Region
 from tests.cube.geometry import frame_of, partition, sets, square, star
@@ -240,6 +241,23 @@ class TestAgain:
         np.testing.assert_array_equal(results[0], results[2])
 
 
+class TestPlan:
+    def test_it_writes_nothing_and_says_what_it_takes(self):
+        found = cover([square(2, 2, 30)])
+        plan = plan_spread(found, "persons", [10], time="2000", calibrate=True)
+        assert not ledger.ticks(found.url, cube.read_spec(found.url), "persons").any()
+        assert plan.regions == len(list(cube.regions(cube.read_spec(found.url), "persons", time=0)))
+        assert plan.seconds > 0
+        assert cube.spread(found, "persons", [10], time="2000").count("done") == plan.regions
+
+    def test_other_values_replace_all_on_purpose(self):
+        found = cover([square(2, 2, 30)])
+        cube.spread(found, "persons", [10], time="2000")
+        cube.spread(found, "persons", [20], time="2000", overwrite=True)
+        with cube.open(found.url) as dataset:
+            assert float(dataset.persons[0].sum()) == pytest.approx(20)
+
+
 class TestRefusals:
     @pytest.fixture
     def found(self):
@@ -250,7 +268,7 @@ class TestRefusals:
             cube.spread(found, layer, values, **options)
         for name in ("persons", "fixed"):
             assert inputs_of(found.url, name) == {}
-            assert not ledger.ticks(found.url, name).any()
+            assert not ledger.ticks(found.url, cube.read_spec(found.url), name).any()
 
     @pytest.mark.parametrize("values", [[1], [1, 2, 3], 5, [[1, 2]], []])
     def test_another_number_of_values_than_polygons_is_refused(self, found, values):

@@ -12,9 +12,10 @@ import pytest
 
 import cube
 from cube import writing
-from cube.errors import IncompleteError, SourceError, SpecError, StoreError
+from cube.errors import DamagedError, SourceError, SpecError, StoreError, TransientError
 from cube.regions import regions
-from cube.run import Outcome, Plan, Report, report, run_tasks
+from cube.retrying import Retry
+from cube.run import ends, open_pool, run_tasks
 
 FOLDER = "/nowhere.zarr"
 
@@ -55,6 +56,12 @@ def square(task):
 def odd_fails(task):
     if task % 2:
         raise SourceError(f"scene {task} cannot be read")
+    return task
+
+
+def three_is_damaged(task):
+    if task == 3:
+        raise DamagedError("the checksum is wrong.")
     return task
 
 
@@ -133,12 +140,37 @@ class TestRunTasks:
         assert all(found[n] == n for n in range(0, 20, 2))
         assert str(found[3]) == "scene 3 cannot be read"
 
+    def test_a_damaged_chunk_costs_its_task_alone(self, run):
+        found = dict(run(three_is_damaged, range(10)))
+        assert isinstance(found.pop(3), DamagedError)
+        assert found == {n: n for n in range(10) if n != 3}
+
     def test_a_store_error_stops_the_rest(self, run):
         tasks, ended = Counted(range(500)), []
         with pytest.raises(StoreError, match=r"^the disk is full$"):
             ended.extend(task for task, _ in run(seven_fills_the_disk, tasks))
         assert 7 not in ended
         assert tasks.taken < 100
+
+    def test_what_ran_when_the_store_refused_is_still_told(self):
+        begun, full = threading.Event(), threading.Event()
+
+        def work(task):
+            if task == "full":
+                begun.wait(10)
+                full.set()
+                raise StoreError("the disk is full")
+            begun.set()
+            full.wait(10)
+            return task
+
+        ended = []
+        with pytest.raises(StoreError, match="the disk is full"):
+            ended.extend(
+                task
+                for task, _ in run_tasks(work, ["slow", "full"], verb="test", url=FOLDER, workers=2)
+            )
+        assert ended == ["slow"]
 
     def test_any_other_error_is_a_bug_and_comes_through(self, run):
         with pytest.raises(ZeroDivisionError, match="division by zero"):
@@ -155,6 +187,54 @@ class TestRunTasks:
             take()
         new = {thread.name for thread in set(threading.enumerate()) - before}
         assert not {name for name in new if name.startswith("ThreadPoolExecutor")}
+
+
+class Flaky:
+    """Tasks that time out so often before they succeed."""
+
+    def __init__(self, times):
+        self.times = times
+        self.turn = threading.Lock()
+        self.calls = {}
+
+    def __call__(self, task):
+        with self.turn:
+            self.calls[task] = self.calls.get(task, 0) + 1
+            if self.calls[task] <= self.times:
+                raise TransientError("timed out.")
+        return task
+
+
+def tried(function, tasks, **options):
+    retry = Retry(tries=3, sleep=lambda pause_s: None)
+    pool = open_pool(function, url=FOLDER, retry=retry, workers=2, **options)
+    return dict(ends(pool, tasks, verb="test"))
+
+
+class TestTriesAgain:
+    def test_what_may_pass_is_tried_again_where_the_task_runs(self):
+        found = tried(Flaky(2), range(5))
+        assert {n: (end.value, end.tries) for n, end in found.items()} == {
+            n: (n, 3) for n in range(5)
+        }
+
+    def test_what_does_not_pass_after_all_costs_its_task_alone(self):
+        flaky = Flaky(0)
+        flaky.calls = {2: -(10**6)}
+        found = tried(flaky, range(5))
+        assert isinstance(found[2].value, TransientError)
+        assert found[2].tries == 3
+        assert [found[n].value for n in (0, 1, 3, 4)] == [0, 1, 3, 4]
+
+    def test_a_store_that_answers_nobody_ends_the_run(self):
+        tasks = Counted(range(1000))
+        with pytest.raises(
+            StoreError,
+            match=r"^8 tasks in a row failed, each after 3 tries; the last: timed out. Run it "
+            r"again when the store answers\.$",
+        ):
+            tried(Flaky(10**6), tasks)
+        assert tasks.taken < 20
 
 
 class TestFullDisk:
@@ -220,57 +300,3 @@ class TestMemory:
         list(run_tasks(write, list(regions(spec, "basin")), verb="test", url=url, client=client))
         verdict = cube.verify(url, variables=("basin",))
         assert {f.state for f in verdict.findings} == {"whole"}
-
-
-class TestReport:
-    def test_results_are_counted_and_failures_keep_their_reasons(self):
-        with pytest.raises(IncompleteError, match="1 of 4 regions failed") as incomplete:
-            report(
-                "ingest",
-                iter([("a", None), ("b", SourceError("torn.")), ("c", 1)]),
-                done_before=["d"],
-            )
-        found = incomplete.value.report
-        assert str(found) == "ingest: 2 done, 1 skipped, 1 failed"
-        assert found.failed == (Outcome(task="b", status="failed", reason="torn."),)
-
-    def test_a_report_without_failures_passes_its_check(self):
-        found = report("ingest", iter([("a", None)]), done_before=["b"])
-        assert found.check() is found
-        assert (found.count("done"), found.count("skipped"), found.count("failed")) == (1, 1, 0)
-
-    def test_the_first_reason_and_what_to_do_are_told(self):
-        failed = Outcome(task="rows 0:32", status="failed", reason="torn.")
-        with pytest.raises(IncompleteError, match=r"First at rows 0:32: torn\. Run it again"):
-            Report(verb="ingest", outcomes=(failed, failed)).check()
-
-    def test_html_shows_failures_and_escapes_what_came_from_outside(self):
-        evil = Outcome(task="<b>", status="failed", reason="<script>alert('&')</script>")
-        html = Report(verb="<i>", outcomes=(evil,))._repr_html_()
-        assert "<script>" not in html
-        assert "<td>&lt;b&gt;</td>" in html
-        assert "&lt;script&gt;alert(&#x27;&amp;&#x27;)&lt;/script&gt;" in html
-        assert html.startswith("<p>&lt;i&gt;: 0 done")
-
-    def test_html_without_failures_has_no_table(self):
-        assert "<table>" not in Report(verb="ingest", outcomes=())._repr_html_()
-
-
-class TestPlan:
-    PLAN = Plan(
-        verb="ingest <predictors>",
-        regions=12,
-        skipped=3,
-        bytes_in=999,
-        bytes_out=1_234_567,
-        peak_bytes=5_000_000_000_000,
-    )
-
-    def test_it_says_what_will_be_done_and_what_it_takes(self):
-        assert str(self.PLAN) == (
-            "ingest <predictors>: 12 regions to write, 3 done already; reads 999 B, "
-            "writes 1.23 MB before compression, peak 5 TB a worker"
-        )
-
-    def test_in_a_notebook_it_says_the_same(self):
-        assert self.PLAN._repr_html_().startswith("<p>ingest &lt;predictors&gt;: 12 regions")

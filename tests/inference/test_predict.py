@@ -14,7 +14,7 @@ import pytest
 from distributed import Client
 
 import cube
-from cube import store
+from cube import metadata, store
 from cube.errors import BundleError, IncompleteError, SourceError, SpecError, StoreError
 from cube.regions import Region
 from cube.windows import Windows
@@ -269,7 +269,7 @@ class TestLayer:
 
     def test_its_provenance_names_models_and_holds_neither_path_nor_clock(self, predicted, models):
         copy, _ = predicted
-        attrs = store.array_attributes(copy.url)[LAYER]
+        attrs = metadata.attributes(copy.url)[LAYER]
         inputs = json.loads(attrs["inputs"])["2010"]["from"]
         assert inputs["models"] == {str(k): m.weights_digest for k, m in enumerate(models)}
         assert inputs["fold_layer"] == "fold"
@@ -295,9 +295,41 @@ class TestPlan:
         assert plan.summary.bytes_out == toy.SHAPE[0] * toy.SHAPE[1] * 4
         assert "<p>" in plan._repr_html_()
 
+    def test_with_a_sample_it_says_how_long_and_still_writes_nothing(self, city, models, tmp_path):
+        copy = toy.copied(city, tmp_path / "toy.zarr")
+        before = _files(copy)
+        plan = plan_predict(copy.url, LAYER, models[0], calibrate=True)
+        assert _files(copy) == before
+        assert plan.summary.seconds > 0
+        assert plan.summary.stored_bytes > 0
+
     def test_it_knows_what_is_done(self, predicted, models):
         plan = plan_predict(predicted[0].url, LAYER, models, fold_layer="fold")
         assert (len(plan.todo), len(plan.done)) == (0, 12)
+
+
+class TestDamage:
+    def test_a_damaged_input_costs_the_regions_that_read_it_alone(self, city, models, tmp_path):
+        copy = toy.copied(city, tmp_path / "toy.zarr")
+        stack = models[0].sample.inputs[0].stack
+        chunks = sorted(p for p in Path(copy.url, stack, "c").rglob("*") if p.is_file())
+        data = bytearray(chunks[-1].read_bytes())
+        data[len(data) // 2] ^= 1
+        chunks[-1].write_bytes(data)
+        with pytest.raises(IncompleteError, match=f"'{stack}' cannot be read at") as incomplete:
+            predict(copy.url, LAYER, models[0])
+        found = incomplete.value.report
+        assert found.count("done") > 0
+        assert found.count("done") + found.count("failed") == 12
+
+
+class TestOverwrite:
+    def test_other_models_replace_all_on_purpose(self, city, models, tmp_path):
+        copy, expected = (toy.copied(city, tmp_path / name) for name in ("a.zarr", "b.zarr"))
+        predict(copy.url, LAYER, models[0])
+        predict(copy.url, LAYER, models[1], overwrite=True)
+        predict(expected.url, LAYER, models[1])
+        np.testing.assert_array_equal(_values(copy, LAYER), _values(expected, LAYER))
 
 
 class TestRefusals:
