@@ -22,7 +22,7 @@ import numpy.typing as npt
 from cube import ledger, nodata, provenance, report, store, urls
 from cube.arrays import data_plan
 from cube.errors import CubeError, Interrupted, PartialError, SpecError
-from cube.memory import local, of_cluster
+from cube.memory import Room, local, of_cluster
 from cube.plan import Plan, Sample, check_disk, check_memory, measured, requests, workers_of
 from cube.provenance import Inputs
 from cube.regions import Region, check_region, region_counts, regions
@@ -170,7 +170,10 @@ def plan(  # noqa: PLR0913  (what is to be done, what it takes, and who does it)
         StoreError: The disk has less room than a sample lets expect.
     """
     layout = filling.spec.layout
-    room = local(workers_of(workers)) if client is None else of_cluster(client)
+    room = local(workers_of(workers, filling.url)) if client is None else of_cluster(client)
+    if workers is None and client is None:
+        # Threads that only wait for a store are not worth a refusal.
+        room = replace(room, workers=_that_fit(room, peak(layout.region)))
     at_once = room.workers if client is None else sum(client.nthreads().values())
     remote = not (urls.is_folder(filling.url) or urls.is_memory(filling.url))
     found = Plan(
@@ -189,6 +192,13 @@ def plan(  # noqa: PLR0913  (what is to be done, what it takes, and who does it)
         found = replace(found, sample=_sample(filling, values))
         check_disk(found, filling.url)
     return found
+
+
+def _that_fit(room: Room, task_bytes: int) -> int:
+    """Workers for which there is memory, but one for each core at least."""
+    if room.free_bytes is None:
+        return room.workers
+    return max(min(cores(), room.workers), min(room.workers, room.free_bytes // max(1, task_bytes)))
 
 
 def _sample(filling: Filling, values: Values) -> Sample:

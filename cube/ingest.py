@@ -81,7 +81,8 @@ def plan_ingest(  # noqa: PLR0913  (what to fill, and who does it)
             source; for a static one, the source itself.
         regions: Only these; None for all.
         overwrite: See :func:`ingest`.
-        workers: Local threads; by default the number of cores.
+        workers: Local threads; by default the number of cores, and more where a
+            cube in an object store makes them wait.
         client: A Dask client; None runs on local threads.
         calibrate: Read, warp, pack and compress one region in memory, to
             estimate time and bytes after compression. Otherwise no pixels are read.
@@ -165,7 +166,7 @@ def ingest(  # noqa: PLR0913  (what to fill, and who does it)
             sources than before are then welcome if ``regions`` is None; no
             other run may be at work on these periods.
         client: A Dask client; None runs on local threads.
-        workers: Local threads; by default the number of cores.
+        workers: See :func:`plan_ingest`.
 
     Returns:
         What was done and what was skipped; it is also kept beside the cube, see
@@ -187,7 +188,8 @@ def ingest(  # noqa: PLR0913  (what to fill, and who does it)
         client=client,
     )
     read = _reader(plan.filling, plan.sources)
-    return filling.fill(plan.filling, read, client=client, workers=workers)
+    threads = plan.summary.workers if client is None else None
+    return filling.fill(plan.filling, read, client=client, workers=threads)
 
 
 def _reader(work: Filling, sources: tuple[tuple[int | None, Source], ...]) -> filling.Values:

@@ -152,14 +152,22 @@ def measured() -> Iterator[Callable[[], tuple[float, float]]]:
     yield lambda: (time.perf_counter() - clock, time.process_time() - cpu)
 
 
-def workers_of(workers: int | None) -> int:
+WAITING = 4
+"""Local threads a core where the cube lies in an object store: most of them wait for it."""
+
+
+def workers_of(workers: int | None, url: str) -> int:
     """Number of local workers: what was asked for, or the number of cores.
+
+    With a cube in an object store it is :data:`WAITING` times the cores, but no
+    more than 16.
 
     Raises:
         SpecError: It is no positive whole number.
     """
     if workers is None:
-        return cores()
+        near = urls.is_folder(url) or urls.is_memory(url)
+        return cores() if near else max(cores(), min(16, WAITING * cores()))
     if workers < 1:
         raise SpecError(f"workers must be a whole number from 1, or None. Received {workers!r}.")
     return workers

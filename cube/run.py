@@ -90,7 +90,7 @@ def open_pool(
         function: Called with one task; it and its result must pickle for a client.
         url: The cube, to refuse a cube in memory with workers in other processes.
         client: A Dask client; None runs on local threads.
-        workers: Local threads; by default the number of cores.
+        workers: Local threads; by default see :func:`cube.plan.workers_of`.
         retry: How often to try again what may pass.
         bound: Keep libraries from starting threads of their own; False for a
             framework that needs them.
@@ -101,7 +101,7 @@ def open_pool(
     """
     attempt = _Attempt(function=function, retry=retry or Retry(), bound=bound, home=os.getpid())
     if client is None:
-        return Threads(attempt, workers_of(workers), bound=bound)
+        return Threads(attempt, workers_of(workers, url), bound=bound)
     if urls.is_memory(url) and _elsewhere(client):
         raise SpecError(
             f"{url!r} lives in this process; workers in other processes cannot see it. "

@@ -203,12 +203,17 @@ class TestDisk:
 
 class TestWorkers:
     def test_none_is_every_core(self):
-        assert workers_of(None) == cores()
-        assert workers_of(3) == 3
+        assert workers_of(None, "folder") == cores()
+        assert workers_of(3, "s3://b/c") == 3
+
+    def test_more_wait_for_an_object_store(self, monkeypatch):
+        for count, expected in ((1, 4), (2, 8), (4, 16), (8, 16), (32, 32)):
+            monkeypatch.setattr("cube.plan.cores", lambda count=count: count)
+            assert workers_of(None, "s3://bucket/cube.zarr") == expected
 
     def test_none_at_all_is_refused(self):
         with pytest.raises(SpecError, match="workers must be a whole number from 1, or None"):
-            workers_of(0)
+            workers_of(0, "folder")
 
 
 class Flat:
