@@ -184,7 +184,8 @@ def _translated(url: str, error: Exception) -> StoreError:
             f"Permission denied at {url!r}: these credentials may not do this there, or the store "
             f"is read-only. Ask for the right, or write somewhere else."
         )
-    reason = without_secrets(text.splitlines()[0])[:300]
+    # The first line, without what the server sent along: "...: <?xml ...".
+    reason = without_secrets(text.splitlines()[0].partition(": <")[0])[:300]
     if status in (408, 409, 425, 429) or status >= 500 or (not status and _BROKEN.search(text)):
         return TransientError(f"{url!r} did not answer as it should: {reason}")
     return StoreError(f"{url!r} refuses: {reason}")
@@ -194,7 +195,7 @@ def _credentials_are_wrong(text: str, status: int) -> bool:
     return status == 401 or bool(
         re.search(
             r"InvalidAccessKeyId|SignatureDoesNotMatch|AuthenticationFailed|InvalidToken"
-            r"|ExpiredToken|AuthorizationHeaderMalformed|169\.254\.169\.254"
+            r"|ExpiredToken|failed to authenticate|AuthorizationHeaderMalformed|169\.254\.169\.254"
             r"|metadata\.google\.internal|NoAuthenticationInformation|MissingAccountKey"
             r"|Account must be specified|must be specified",
             text,

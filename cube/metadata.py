@@ -111,6 +111,7 @@ def change(url: str, edit: Callable[[Metadata | None], Change | None]) -> None:
         document = _root_document(wanted.metadata)
         there.put(ROOT_DOCUMENT, document)
         _remember(url, document)
+        objects.delete_many(there, _empty_groups(before, wanted.metadata))
         for prefix in wanted.remove:
             objects.delete_below(there, prefix)
 
@@ -123,6 +124,12 @@ def _documents(before: Metadata | None, after: Metadata) -> dict[str, bytes]:
         for path, node in _nodes(after.arrays).items()
         if known.get(path) != node
     }
+
+
+def _empty_groups(before: Metadata | None, after: Metadata) -> list[str]:
+    """Keys of documents of groups that have lost their last array."""
+    gone = (_groups(before.arrays) if before else set()) - _groups(after.arrays)
+    return [f"{path}/{ROOT_DOCUMENT}" for path in sorted(gone)]
 
 
 def stale_documents(url: str) -> dict[str, bytes]:

@@ -948,3 +948,12 @@ def test_every_attribute_is_one_that_netcdf_can_hold(tmp_path, spec):
         for name, value in owner.attrs.items():
             flat = value if isinstance(value, list) else [value]
             assert all(isinstance(item, str | int | float) for item in flat), name
+
+
+def test_what_is_left_after_the_last_variable_is_removed_is_a_sound_cube(tmp_path, spec, contents):
+    few = replace(spec, stacks=(), layers=(spec.layer("basin"),))
+    url = cube.create(tmp_path / "one.zarr", few)
+    empty = cube.create(tmp_path / "none.zarr", replace(few, layers=()))
+    cube.remove(url, "basin")
+    assert cube.verify(url).sound
+    assert contents(url) == contents(empty)
