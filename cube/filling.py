@@ -83,6 +83,35 @@ class Filling:
         return self.depth * sum(r.shape[0] * r.shape[1] for r in regions)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FillingPlan:
+    """A filling and what it will take, before it begins.
+
+    Attributes:
+        filling: What is to be done.
+        summary: Sizes of the run.
+    """
+
+    filling: Filling
+    summary: Plan
+
+    @property
+    def todo(self) -> tuple[Region, ...]:
+        """Regions to write."""
+        return self.filling.todo
+
+    @property
+    def done(self) -> tuple[Region, ...]:
+        """Regions that are ticked already."""
+        return self.filling.done
+
+    def __str__(self) -> str:
+        return str(self.summary)
+
+    def _repr_html_(self) -> str:
+        return self.summary._repr_html_()
+
+
 def prepare(  # noqa: PLR0913  (one place for what four verbs need)
     verb: str,
     url: str,

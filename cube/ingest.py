@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from cube import filling, urls
 from cube.errors import SourceError, SpecError
-from cube.filling import Filling
+from cube.filling import Filling, FillingPlan
 from cube.nodata import decoded_dtype
-from cube.plan import Plan
 from cube.regions import Region
 from cube.report import Report
 from cube.scenes import Source
@@ -31,34 +30,14 @@ Sources = Source | Mapping[str, Source]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IngestPlan:
+class IngestPlan(FillingPlan):
     """What :func:`ingest` will do.
 
     Attributes:
-        filling: The variable and its regions.
         sources: Calendar index (None for static variables) and source.
-        summary: Sizes of the run.
     """
 
-    filling: Filling
     sources: tuple[tuple[int | None, Source], ...]
-    summary: Plan
-
-    @property
-    def todo(self) -> tuple[Region, ...]:
-        """Regions to write."""
-        return self.filling.todo
-
-    @property
-    def done(self) -> tuple[Region, ...]:
-        """Regions that are ticked already."""
-        return self.filling.done
-
-    def __str__(self) -> str:
-        return str(self.summary)
-
-    def _repr_html_(self) -> str:
-        return self.summary._repr_html_()
 
 
 def plan_ingest(  # noqa: PLR0913  (what to fill, and who does it)

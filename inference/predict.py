@@ -16,8 +16,7 @@ import numpy.typing as npt
 
 from cube import filling, nodata, template, urls
 from cube.errors import BundleError, SpecError
-from cube.filling import Filling
-from cube.plan import Plan
+from cube.filling import Filling, FillingPlan
 from cube.reading import read_region
 from cube.regions import Region
 from cube.report import Report
@@ -40,36 +39,16 @@ _one_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PredictionPlan:
+class PredictionPlan(FillingPlan):
     """What :func:`predict` will do.
 
     Attributes:
-        filling: The layer and its regions; its spec has the layer already.
         bundles: Models by the value of the fold layer; one model under 0 without.
         fold_layer: Static layer that says which model predicts each pixel.
-        summary: Sizes of the run.
     """
 
-    filling: Filling
     bundles: Mapping[int, ModelBundle]
     fold_layer: str | None
-    summary: Plan
-
-    @property
-    def todo(self) -> tuple[Region, ...]:
-        """Regions to write."""
-        return self.filling.todo
-
-    @property
-    def done(self) -> tuple[Region, ...]:
-        """Regions that are ticked already."""
-        return self.filling.done
-
-    def __str__(self) -> str:
-        return str(self.summary)
-
-    def _repr_html_(self) -> str:
-        return self.summary._repr_html_()
 
 
 def plan_predict(  # noqa: PLR0913  (what to predict, and who does it)
