@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from distributed import Client
 
-TASK_BYTES = 4_000_000
-"""What a task takes however small it is: threads, and what libraries keep at hand."""
+TASK_BYTES = 20_000_000
+"""What a task takes however small it is: threads, and its share of GDAL's cache."""
 
 Sources = Source | Mapping[str, Source]
 
