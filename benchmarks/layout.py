@@ -22,7 +22,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -152,28 +152,19 @@ def rates(name: str, times: dict[str, float], size: int) -> dict[str, float]:
 
 def local(layout: cube.LayoutSpec, side: int, rounds: int, folder: Path) -> dict[str, Any]:
     """One layout in a folder: writes and reads beside bare zarr."""
-    url = str(folder / "ours.zarr")
-    spec = cube_at(url, side, layout)
-    bare = bare_at(folder / "bare.zarr", side, layout)
     data = block(layout.region)
+    written = turns(
+        pair for n in range(rounds) for pair in new_regions(folder / str(n), side, layout, data)
+    )
+    url, bare = str(folder / "0/ours.zarr"), zarr.open_array(folder / "0/bare.zarr/predictors")
+    spec = cube.read_spec(url)
     places = list(cube.regions(spec, "predictors", time=0))
     every = [place for _ in range(rounds) for place in places]
-
-    def write(region: cube.Region, values: np.ndarray) -> None:
-        cube.write_region(url, "predictors", region, values, spec=spec, overwrite=True)
-
-    def write_bare(region: cube.Region, values: np.ndarray) -> None:
-        bare[index(region)] = values
-
-    # New regions, as nearly all are; the first one only warms up.
-    first = [(partial(write, r, data), partial(write_bare, r, data)) for r in places]
-    first[0][0](), first[0][1]()
-    written = turns(first[1:])
     stored = cube.open(url, stored=True, chunks=None)["predictors"]
     read = turns((lambda r=r: stored[index(r)].values, lambda r=r: bare[index(r)]) for r in every)
     chunks = (1, len(BANDS), layout.region, layout.region)
     lazy = cube.open(url, stored=True)["predictors"].data
-    plain = dask.array.from_zarr(str(folder / "bare.zarr/predictors"), chunks=chunks)
+    plain = dask.array.from_zarr(str(folder / "0/bare.zarr/predictors"), chunks=chunks)
     whole = turns([(lazy.compute, plain.compute)] * (rounds + 1))
     decoded = cube.open(url)["predictors"].data
     variable = spec.variable("predictors")
@@ -202,6 +193,20 @@ def local(layout: cube.LayoutSpec, side: int, rounds: int, folder: Path) -> dict
         "files": len(files),
         "share_of_raw": round(sum(p.stat().st_size for p in files) / size / len(places), 3),
     }
+
+
+def new_regions(
+    folder: Path, side: int, layout: cube.LayoutSpec, data: np.ndarray
+) -> Iterator[tuple[Callable[[], Any], Callable[[], Any]]]:
+    """Writes of regions of a new cube, and of a bare array, as pairs."""
+    url = str(folder / "ours.zarr")
+    spec = cube_at(url, side, layout)
+    bare = bare_at(folder / "bare.zarr", side, layout)
+    for region in cube.regions(spec, "predictors", time=0):
+        yield (
+            partial(cube.write_region, url, "predictors", region, data, spec=spec),
+            partial(bare.__setitem__, index(region), data),
+        )
 
 
 def remote(layout: cube.LayoutSpec, url: str, proxy: Any, workers: int) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import base64
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -180,15 +179,26 @@ def variable_attrs(spec: CubeSpec, variable: StackSpec | LayerSpec) -> dict[str,
     return attrs
 
 
+_identities: dict[tuple[int, str], tuple[CubeSpec, dict[str, str]]] = {}
+
+
 def identity(spec: CubeSpec, name: str) -> dict[str, str]:
     """Attributes that tell whether a stored array is the one that a spec means."""
-    return {
+    # Asked for with every region. By the object, since hashing a grid takes as long as its digest;
+    # the spec is kept with its answer, so that no other object can have its number.
+    known = _identities.get((id(spec), name))
+    if known is not None:
+        return known[1]
+    if len(_identities) >= 256:
+        _identities.clear()
+    found = {
         "quadrat_digest": spec.variable(name).digest,
         "quadrat_place": _place_digest(spec.grid, spec.layout),
     }
+    _identities[id(spec), name] = spec, found
+    return found
 
 
-@lru_cache(maxsize=64)
 def _place_digest(grid: GeoBox, layout: LayoutSpec) -> str:
     return digest({"grid": grid_to_dict(grid), "layout": asdict(layout)})
 

@@ -165,16 +165,22 @@ def sweep_partial(url: str, paths: Iterable[str]) -> int:
     """
     if not urls.is_folder(url):
         return 0
-    root = Path(url)
-    keys = {root / path for path in paths}
+    wanted = set(paths)
     removed = 0
-    for folder in {key.parent for key in keys}:
-        for stray in folder.glob("*.partial") if folder.is_dir() else ():
+    for folder in {path.rpartition("/")[0] for path in wanted}:
+        for name in _names(f"{url}/{folder}"):
             # A temporary file is called <chunk>.<random>.partial.
-            if folder / stray.name.rsplit(".", 2)[0] in keys:
-                stray.unlink(missing_ok=True)
+            if name.endswith(".partial") and f"{folder}/{name.rsplit('.', 2)[0]}" in wanted:
+                Path(url, folder, name).unlink(missing_ok=True)
                 removed += 1
     return removed
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _write(path: Path, data: bytes) -> None:

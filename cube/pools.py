@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
@@ -19,6 +20,10 @@ Task = TypeVar("Task")
 
 LISTEN_S = 1.0
 """How often to look whether a cluster is still there."""
+
+LAST_S = 5.0
+"""How long to wait for a result that a cluster had when the run was stopped: its worker may be dead,
+and Dask would do the task again."""
 
 
 class Pool(Generic[Task]):
@@ -164,6 +169,7 @@ class Cluster(Pool[Task]):
         self.in_flight = max(4, 2 * threads)
         self._given = _Given(function)
         self._function: Any = None
+        self._until: float | None = None
 
     def __enter__(self) -> Cluster[Task]:
         with self._listening():
@@ -192,11 +198,21 @@ class Cluster(Pool[Task]):
 
         with self._listening():
             try:
-                return future.result()
+                return self._awaited(future)
             except KilledWorker as error:
                 raise _killed(error) from error
             finally:
                 future.release()
+
+    def _awaited(self, future: Any) -> Any:
+        """Result of a future, which has to be made again if the worker that had it died."""
+        while True:
+            try:
+                return future.result(timeout=LISTEN_S)
+            except TimeoutError:
+                late = self._until is not None and time.monotonic() > self._until
+                if late or future.status == "error" or self._client.status != "running":
+                    raise
 
     @contextlib.contextmanager
     def _listening(self) -> Iterator[None]:
@@ -207,9 +223,16 @@ class Cluster(Pool[Task]):
             # Nobody else cancels what we wait for.
             self._gone()
         except Exception as error:
-            if isinstance(error, ClusterError) or self._client.status == "running":
+            if isinstance(error, ClusterError) or not self._lost(error):
                 raise
             self._gone(error)
+
+    def _lost(self, error: Exception) -> bool:
+        """True if an error comes from a lost scheduler, which the client may learn a bit later."""
+        until = time.monotonic() + (LISTEN_S if isinstance(error, OSError) else 0)
+        while self._client.status == "running" and time.monotonic() < until:
+            time.sleep(LISTEN_S / 20)
+        return bool(self._client.status != "running")
 
     def _gone(self, error: BaseException | None = None) -> NoReturn:
         self.at_large = True
@@ -223,6 +246,7 @@ class Cluster(Pool[Task]):
         ended = [future for future in self.flying if future.status in ("finished", "error")]
         rest = [future for future in self.flying if future not in ended]
         self.at_large = self.at_large or bool(rest)
+        self._until = time.monotonic() + LAST_S
         self._cancel(rest)
         return ended
 
