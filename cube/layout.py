@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from typing import Self
 
 from cube.errors import SpecError
 
@@ -44,6 +45,15 @@ class LayoutSpec:
             raise SpecError(
                 f"codec must be like 'blosc-zstd-3-bitshuffle', or 'none'. Received {self.codec!r}."
             )
+
+    @classmethod
+    def for_object_store(cls) -> Self:
+        """One object a region: a write of one request, and few objects for a large cube.
+
+        The defaults are for folders, where small files cost little and a chip is
+        read without the index of a shard.
+        """
+        return cls(chunk=256, shard=1024, region=1024)
 
     @property
     def unit(self) -> int:

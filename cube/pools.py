@@ -22,8 +22,8 @@ LISTEN_S = 1.0
 """How often to look whether a cluster is still there."""
 
 LAST_S = 5.0
-"""How long to wait for a result that a cluster had when the run was stopped: its worker may be dead,
-and Dask would do the task again."""
+"""How long to wait for a result that a cluster had when the run was stopped. If its worker is dead,
+Dask does the task again, should there be another one."""
 
 
 class Pool(Generic[Task]):
@@ -211,6 +211,7 @@ class Cluster(Pool[Task]):
                 return future.result(timeout=LISTEN_S)
             except TimeoutError:
                 late = self._until is not None and time.monotonic() > self._until
+                self.at_large = self.at_large or late
                 if late or future.status == "error" or self._client.status != "running":
                     raise
 

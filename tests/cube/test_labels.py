@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from distributed import Client
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import cube
@@ -69,11 +69,18 @@ def entries(found):
         yield polygon, pixel // SHAPE[1], pixel % SHAPE[1], share
 
 
+def met(polygons):
+    """The coverage of polygons each of which meets a pixel; others are refused, see below."""
+    found = cover(polygons)
+    assume(not ((found.pixels == 0) & (found.covered_share > 0)).any())
+    return found
+
+
 class TestExtensive:
     @few
     @given(polygons=sets(SHAPE), seed=st.integers(0, 99))
     def test_it_equals_a_plain_loop_over_the_shares(self, polygons, seed):
-        found = cover(polygons)
+        found = met(polygons)
         rng = np.random.default_rng(seed)
         persons = rng.uniform(0, 3000, len(polygons))
         persons[rng.random(len(persons)) < 0.3] = np.nan
@@ -118,7 +125,7 @@ class TestIntensive:
     @few
     @given(polygons=sets(SHAPE), seed=st.integers(0, 99))
     def test_a_pixel_gets_the_mean_of_its_polygons_by_area(self, polygons, seed):
-        found = cover(polygons)
+        found = met(polygons)
         rates = np.random.default_rng(seed).uniform(-5, 5, len(polygons))
         cube.spread(found, "fixed", rates, how="intensive")
         total, weight = np.zeros(SHAPE), np.zeros(SHAPE)
@@ -132,7 +139,7 @@ class TestIntensive:
     @few
     @given(polygons=sets(SHAPE), rate=st.integers(-1000, 1000))
     def test_a_constant_stays_constant_up_to_the_edge_of_the_last_pixel(self, polygons, rate):
-        found = cover(polygons)
+        found = met(polygons)
         cube.spread(found, "rate", np.full(len(polygons), rate / 8), time="2000", how="intensive")
         here = pixels(found, "rate")
         np.testing.assert_allclose(here[np.isfinite(here)], rate / 8, rtol=1e-6)

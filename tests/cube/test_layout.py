@@ -75,3 +75,9 @@ def test_unknown_codecs_are_refused(codec):
 @pytest.mark.parametrize("codec", ["none", "blosc-lz4-1-noshuffle", "blosc-zlib-9-shuffle"])
 def test_known_codecs_are_taken(codec):
     assert LayoutSpec(codec=codec).codec == codec
+
+
+def test_in_an_object_store_a_region_is_one_object():
+    layout = LayoutSpec.for_object_store()
+    assert layout.region == layout.shard
+    assert layout.chunk < layout.shard

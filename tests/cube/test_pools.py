@@ -169,6 +169,37 @@ class TestCluster:
         assert len(begun) <= 5
         assert not client.futures
 
+    def test_a_result_whose_worker_died_while_the_run_was_stopped_is_not_waited_for(
+        self, monkeypatch
+    ):
+        monkeypatch.setattr("cube.pools.LISTEN_S", 0.01)
+        monkeypatch.setattr("cube.pools.LAST_S", 0.05)
+
+        class Dying:
+            """A future that is done again and again; with one worker, a client."""
+
+            status = "finished"
+            scheduler = None
+
+            def nthreads(self):
+                return {"tcp://worker": 1}
+
+            def result(self, timeout):
+                raise TimeoutError
+
+            def release(self):
+                pass
+
+        future = Dying()
+        future.client = Dying()
+        future.client.status = "running"
+        pool = Cluster(slow, future.client)
+        pool.flying = {future: 1}
+        assert pool.stop() == [future]
+        with pytest.raises(TimeoutError):
+            pool.take(future)
+        assert pool.at_large
+
     def test_a_cluster_without_workers_is_refused(self):
         class Empty:
             scheduler = None
