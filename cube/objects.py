@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from cube import clouds, urls
 from cube.errors import StoreError, TransientError
+from cube.retrying import PASSING
 
 PARALLEL = 32
 """Requests in flight at once; at 50 ms each that is 640 a second."""
@@ -302,18 +303,6 @@ _REASONS = {
     errno.EEXIST: "a file lies where a folder is needed; choose another place",
 }
 
-_PASSING = {
-    errno.ETIMEDOUT,
-    errno.ECONNRESET,
-    errno.ECONNABORTED,
-    errno.ENETUNREACH,
-    errno.EHOSTUNREACH,
-    errno.ESTALE,
-    errno.EAGAIN,
-    errno.EINTR,
-}
-"""What a file system on a network says when it may work the next time."""
-
 
 @contextlib.contextmanager
 def explained(url: str | os.PathLike[str], *, verb: str = "write to") -> Iterator[None]:
@@ -329,5 +318,5 @@ def explained(url: str | os.PathLike[str], *, verb: str = "write to") -> Iterato
         raise
     except OSError as error:
         reason = _REASONS.get(error.errno or 0, str(error))
-        kind = TransientError if error.errno in _PASSING else StoreError
+        kind = TransientError if error.errno in PASSING else StoreError
         raise kind(f"Cannot {verb} {os.fspath(url)!r}: {reason}.") from error

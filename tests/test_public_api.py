@@ -43,6 +43,7 @@ PUBLIC = {
         "repair",
         "spread",
         "status",
+        "use_zarrs",
         "verify",
         "windows",
         "write_region",
