@@ -35,7 +35,7 @@ def filled(any_url, any_layout, fill):
 def test_it_is_really_used_for_reading_and_never_for_writing(any_url, filled, fast):
     def pipeline(writing):
         found = store.array(any_url, "predictors", writing=writing)
-        return type(found.async_array.codec_pipeline).__name__
+        return type(found._async_array.codec_pipeline).__name__
 
     assert pipeline(writing=False) == "ZarrsCodecPipeline"
     assert pipeline(writing=True) == "BatchedCodecPipeline"
