@@ -49,6 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     options["append"].add_argument("start", help="first day, YYYY-MM-DD")
     options["append"].add_argument("end", help="first day after it, YYYY-MM-DD")
     options["remove"].add_argument("variable")
+    options["remove"].add_argument("--force", action="store_true", help="even if a run is at work")
     label = commands.add_parser("label", help="spread counts of polygons as a layer")
     label.add_argument("url")
     label.add_argument("layer")
@@ -71,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _create(args: argparse.Namespace) -> int:
     try:
         data = json.loads(args.spec.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise cube.CubeError(f"The spec {str(args.spec)!r} cannot be read: {error}.") from error
     spec = cube.CubeSpec.from_dict(data)
     print(f"{cube.create(args.url, spec)}: spec {spec.digest}")
@@ -123,7 +124,7 @@ def _append(args: argparse.Namespace) -> int:
 
 
 def _remove(args: argparse.Namespace) -> int:
-    spec = cube.remove(args.url, args.variable)
+    spec = cube.remove(args.url, args.variable, force=args.force)
     print(f"variables: {', '.join(v.name for v in spec.variables) or 'none'}")
     return 0
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 ROOT = "quadrat"
 """Attribute of the root that makes a Zarr group a cube."""
 
+RUNS = "quadrat_runs"
+"""Attribute of a variable: names of the runs that are at work on it, by period."""
+
 _EPOCH = "seconds since 1970-01-01"
 
 _PERIODS = 512

@@ -50,6 +50,7 @@ def connect(url: str) -> ObjectStore:
     kind = scheme(url)
     if kind == "memory":
         return store.MemoryStore()
+    _check_endpoints(url)
     bucket, path = bucket_and_path(url)
     options: dict[str, Any] = {
         "prefix": path,
@@ -74,6 +75,12 @@ def connect(url: str) -> ObjectStore:
         if kind == "gs":
             return store.GCSStore(bucket, **options)
         return store.AzureStore(bucket, **options)
+
+
+def _check_endpoints(url: str) -> None:
+    for key, value in environment(url):
+        if "ENDPOINT" in key and not value.startswith(("http://", "https://")):
+            raise StoreError(f"{key} must begin with http:// or https://.")
 
 
 def _allows_http(url: str) -> bool:
@@ -186,6 +193,10 @@ def _translated(url: str, error: Exception) -> StoreError:
         )
     # The first line, without what the server sent along: "...: <?xml ...".
     reason = without_secrets(text.splitlines()[0].partition(": <")[0])[:300]
+    for key, value in environment(url):
+        # What is quoted back at us, as of a key that cannot be read.
+        if re.search("KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL|SAS|ACCOUNT", key) and len(value) > 5:
+            reason = reason.replace(value, "***").replace(value.strip("\"' "), "***")
     if status in (408, 409, 425, 429) or status >= 500 or (not status and _BROKEN.search(text)):
         return TransientError(f"{url!r} did not answer as it should: {reason}")
     return StoreError(f"{url!r} refuses: {reason}")

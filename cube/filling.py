@@ -10,7 +10,6 @@ import logging
 import math
 import time
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -25,7 +24,7 @@ from cube.errors import CubeError, Interrupted, PartialError, SpecError
 from cube.memory import Room, local, of_cluster
 from cube.plan import Plan, Sample, check_disk, check_memory, measured, requests, workers_of
 from cube.provenance import Inputs
-from cube.regions import Region, check_region, region_counts, regions
+from cube.regions import Region, check_region, regions
 from cube.report import Outcome, Report, Status
 from cube.retrying import Retry
 from cube.run import Ended, ends, open_pool
@@ -388,10 +387,9 @@ class _Run:
 
     def _sign_out(self) -> None:
         f = self.filling
-        counts = Counter(region.time for region in self.written)
-        every = math.prod(region_counts(f.spec))
-        whole = [when for when, count in counts.items() if count == every]
         try:
+            written = ledger.entries(f.url, f.spec, [f.name])[f.name].written
+            whole = [t for t in f.inputs if (written if t is None else written[t]).all()]
             provenance.sign_out(f.url, f.spec, f.name, f.inputs, run=self.name, whole=whole)
         except CubeError as error:
             # Signed in for ever is as if it had been killed: no inputs are mixed.

@@ -72,6 +72,9 @@ def hold(url: str, name: str, *, wait_s: float = 300.0) -> Iterator[Held]:
     Raises:
         StoreError: It was not free in time, or the place cannot be written.
     """
+    if urls.is_folder(url):
+        # Locks of the system belong to the file: two names of one folder must not be two locks.
+        url = os.path.realpath(url)
     with _among_threads(f"{url}:{name}"):
         if urls.is_folder(url):
             lock = _locked_folder if name == METADATA else _locked_byte

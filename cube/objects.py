@@ -167,14 +167,17 @@ def sweep_partial(url: str, paths: Iterable[str]) -> int:
     if not urls.is_folder(url):
         return 0
     wanted = set(paths)
-    removed = 0
-    for folder in {path.rpartition("/")[0] for path in wanted}:
-        for name in _names(f"{url}/{folder}"):
-            # A temporary file is called <chunk>.<random>.partial.
-            if name.endswith(".partial") and f"{folder}/{name.rsplit('.', 2)[0]}" in wanted:
-                Path(url, folder, name).unlink(missing_ok=True)
-                removed += 1
-    return removed
+    strays = [
+        Path(url, folder, name)
+        for folder in {path.rpartition("/")[0] for path in wanted}
+        for name in _names(f"{url}/{folder}")
+        # A temporary file is called <chunk>.<random>.partial.
+        if name.endswith(".partial") and f"{folder}/{name.rsplit('.', 2)[0]}" in wanted
+    ]
+    with explained(url):
+        for stray in strays:
+            stray.unlink(missing_ok=True)
+    return len(strays)
 
 
 def _names(folder: str) -> list[str]:
@@ -300,6 +303,8 @@ _REASONS = {
     errno.EPERM: "permission denied; choose a place you may use",
     errno.ENOENT: "there is no such folder; create the cube first",
     errno.ENOTDIR: "a file lies where a folder is needed; choose another place",
+    errno.ENOLCK: "its file system has no locks; put the cube on another, or in an object store",
+    errno.EISDIR: "a folder lies where a file is needed; remove it",
     errno.EEXIST: "a file lies where a folder is needed; choose another place",
 }
 

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from cube import ledger, metadata, objects, urls
+from cube.arrays import RUNS
 from cube.errors import SourceError, StoreError
 from cube.metadata import Change, Metadata
 from cube.spec import CubeSpec, digest, to_json
@@ -28,7 +29,7 @@ from cube.spec import CubeSpec, digest, to_json
 Inputs = Mapping[Any, Mapping[str, Any]]
 """Calendar index (None for static variables) to a description of what is put there."""
 
-_INPUTS, _RUNS, _BY = "inputs", "quadrat_runs", "created_by"
+_INPUTS, _RUNS, _BY = "inputs", RUNS, "created_by"
 """Attributes of a variable: what it was made from, who is at work on it, and with what version."""
 
 

@@ -11,7 +11,7 @@ from itertools import groupby
 from cube import ledger, locking, metadata, objects, urls
 from cube.regions import Region
 from cube.spec import CubeSpec
-from cube.template import read_spec
+from cube.template import read_spec, stale
 from cube.verifying import Finding, Verdict, verify
 
 Redo = Callable[[str, list[Region]], object]
@@ -26,7 +26,7 @@ class Repair:
     Attributes:
         forgotten: Damaged and unticked regions, which now count as not written.
         removed: Keys of objects that belonged to nothing of the cube.
-        renewed: Keys of metadata documents that were made like the root's again.
+        renewed: Keys of documents and coordinates that are again what the root says.
         redone: Whether the regions were filled again.
         left: Those of them that still are not whole.
     """
@@ -46,7 +46,7 @@ class Repair:
             regions = f"{done} of {len(self.forgotten)} regions done again"
         head = f"{regions}, {len(self.removed)} stray objects removed"
         if self.renewed:
-            head += f", {len(self.renewed)} metadata documents renewed"
+            head += f", {len(self.renewed)} documents or coordinates renewed"
         lines = [f"  {finding}" for finding in (self.left if self.redone else self.forgotten)]
         if self.forgotten and not self.redone:
             names = ", ".join(sorted({finding.variable for finding in self.forgotten}))
@@ -82,17 +82,16 @@ def repair(
     broken = [*verdict.damaged, *verdict.unticked]
     for finding in verdict.damaged:
         _forget(text, spec, finding)
-    for key in verdict.strays:
-        _remove(text, spec, key)
+    removed = tuple(key for key in verdict.strays if _remove(text, spec, key))
     if verdict.stale:
         with locking.hold(text, locking.METADATA):
-            objects.put_many(objects.at(text), metadata.stale_documents(text))
+            objects.put_many(objects.at(text), stale(text, spec))
     left: tuple[Finding, ...] = ()
     if redo is not None and broken:
         left = _redone(text, broken, redo)
     return Repair(
         forgotten=tuple(broken),
-        removed=verdict.strays,
+        removed=removed,
         renewed=verdict.stale,
         redone=redo is not None,
         left=left,
@@ -107,10 +106,15 @@ def _forget(url: str, spec: CubeSpec, finding: Finding) -> None:
             ledger.clear(url, spec, finding.variable, [finding.region])
 
 
-def _remove(url: str, spec: CubeSpec, key: str) -> None:
-    """Remove an object; a temporary file only once nobody can be writing it."""
+def _remove(url: str, spec: CubeSpec, key: str) -> bool:
+    """Remove an object that still belongs to nothing; a draft once nobody can be writing it."""
     with locking.hold(url, _right_to(url, spec, key)):
+        # Since the verdict somebody may have added a variable or a period.
+        grids = metadata.chunk_grids(metadata.known(url, anew=True))
+        if metadata.chunk_place(key, grids) is not None or metadata.is_own(key, grids):
+            return False
         objects.at(url).delete(key)
+    return True
 
 
 def _right_to(url: str, spec: CubeSpec, key: str) -> str:

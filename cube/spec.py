@@ -20,6 +20,7 @@ from typing import Any, Self
 import numpy as np
 from affine import Affine
 from odc.geo.geobox import GeoBox
+from pyproj.exceptions import CRSError
 
 from cube.errors import SpecError
 from cube.layout import LayoutSpec
@@ -411,6 +412,8 @@ class CubeSpec:
         Raises:
             SpecError: A field is missing, unknown or impossible, or the format is newer.
         """
+        if not isinstance(data, Mapping):
+            raise SpecError(f"A cube spec is a mapping of fields. Received {type(data).__name__}.")
         if int(data.get("format_version", 0)) > FORMAT_VERSION:
             raise SpecError(
                 f"The cube has format {data['format_version']}; this version reads up to "
@@ -432,7 +435,9 @@ class CubeSpec:
                 layout=LayoutSpec(**data.get("layout", {})),
                 title=str(data.get("title", "")),
             )
-        except (TypeError, KeyError) as error:
+        except SpecError:
+            raise
+        except (TypeError, KeyError, ValueError, AttributeError, CRSError) as error:
             raise SpecError(f"The cube spec cannot be read: {error}.") from error
 
     @property

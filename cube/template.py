@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from cube import metadata, objects, store, urls
 from cube.arrays import (
     ROOT,
+    RUNS,
     band_plan,
     coordinate_plans,
     root_attrs,
@@ -172,11 +173,24 @@ def _spec_of(url: str, known: Metadata) -> CubeSpec:
             f"The cube at {url!r} has format {version}; this version reads up to "
             f"{FORMAT_VERSION}. Install a newer quadrat."
         )
-    attributes = [node.get("attributes", {}) for node in known.arrays.values()]
-    variables = [
-        variable_from_dict(json.loads(a["quadrat_spec"])) for a in attributes if "quadrat_spec" in a
-    ]
+    texts = [node.get("attributes", {}).get("quadrat_spec") for node in known.arrays.values()]
+    try:
+        variables = [variable_from_dict(json.loads(text)) for text in texts if text is not None]
+    except (ValueError, TypeError, AttributeError) as error:
+        raise StoreError(
+            f"{url!r} is damaged: the spec of a variable cannot be read ({error})."
+        ) from error
     return CubeSpec.from_dict(data).with_variables(*variables)
+
+
+def stale(url: str, spec: CubeSpec) -> dict[str, bytes]:
+    """Documents and coordinates that are not what the root says, by key: what they should be."""
+    _, wanted = _rendered(coordinate_plans(spec))
+    lying = objects.get_many(objects.at(url), wanted)
+    coordinates = {
+        key: data for (key, data), there in zip(wanted.items(), lying, strict=True) if there != data
+    }
+    return {**metadata.stale_documents(url), **coordinates}
 
 
 def add(url: str | os.PathLike[str], *variables: StackSpec | LayerSpec) -> CubeSpec:
@@ -317,26 +331,38 @@ def _extension(url: str, before: Metadata | None, periods: tuple[Period, ...]) -
     )
 
 
-def remove(url: str | os.PathLike[str], name: str) -> CubeSpec:
+def remove(url: str | os.PathLike[str], name: str, *, force: bool = False) -> CubeSpec:
     """Remove a stack or a layer, its data and its ledger; nothing else changes.
 
     It is gone for readers at once; removing it again finishes a removal that
     was cut short.
+
+    Args:
+        url: The cube.
+        name: The stack or layer.
+        force: Even if a run is at work on it, or was killed at it.
 
     Returns:
         The spec of what is left.
 
     Raises:
         SpecError: There is no such variable.
+        StoreError: A run is at work on it.
     """
-    return _changed(url, lambda text, before: _removal(text, before, name))
+    return _changed(url, lambda text, before: _removal(text, before, name, force=force))
 
 
-def _removal(url: str, before: Metadata | None, name: str) -> Change:
+def _removal(url: str, before: Metadata | None, name: str, *, force: bool) -> Change:
     known, spec = _existing(url, before)
     dims = _left_of(url, name) if name not in _names(spec) else None
     if dims is None:
         dims = spec.variable(name).inner_dims
+    runs = known.arrays.get(name, {}).get("attributes", {}).get(RUNS)
+    if runs is not None and not force:
+        raise StoreError(
+            f"{name!r} is being filled by another process. Wait for it to end; if it was killed, "
+            f"give force=True."
+        )
     # The variable's own folder comes last: for as long as its document lies there, the rest does.
     gone = [*dims, f"{REPLACED}/{name}", f"{LEDGER}/{name}", name]
     kept = {path: node for path, node in known.arrays.items() if path not in gone}

@@ -18,7 +18,7 @@ from cube.reading import array_index, read_region
 from cube.regions import Region, ledger_index, regions
 from cube.run import run_tasks
 from cube.spec import CubeSpec
-from cube.template import read_spec
+from cube.template import read_spec, stale
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -63,8 +63,8 @@ class Verdict:
     Attributes:
         findings: One per region of every variable and time.
         strays: Keys of objects in the cube's place that belong to nothing of it.
-        stale: Keys of metadata documents that differ from the root's, as after a
-            change that was cut short.
+        stale: Keys of metadata documents and coordinates that are not what the root
+            says, as after a change that was cut short.
     """
 
     findings: tuple[Finding, ...]
@@ -98,7 +98,7 @@ class Verdict:
     def _lines(self) -> list[str]:
         bad = [str(finding) for finding in (*self.damaged, *self.unticked)]
         bad += [f"{key}: belongs to nothing of the cube" for key in self.strays]
-        return [*bad, *(f"{key}: differs from the root's metadata" for key in self.stale)]
+        return [*bad, *(f"{key}: is not what the root says" for key in self.stale)]
 
     def __str__(self) -> str:
         head = (
@@ -110,7 +110,7 @@ class Verdict:
         if self.strays:
             head += f"; {len(self.strays)} stray objects"
         if self.stale:
-            head += f"; {len(self.stale)} stale documents"
+            head += f"; {len(self.stale)} stale documents or coordinates"
         return "\n".join([head, *(f"  {line}" for line in self._lines())])
 
     def _repr_html_(self) -> str:
@@ -159,7 +159,7 @@ def verify(
     return Verdict(
         findings=tuple(_findings(text, spec, todo, client)),
         strays=tuple(inventory.strays) if variables is None else (),
-        stale=tuple(metadata.stale_documents(text)) if variables is None else (),
+        stale=tuple(stale(text, spec)) if variables is None else (),
     )
 
 
@@ -284,6 +284,13 @@ class _Inventory:
         for prefix in [""] if names is None else [f"{name}/c/" for name in names]:
             for entry in objects.at(url).list(prefix):
                 self._count(entry.key)
+        # What somebody has added since the listing began is no stray.
+        grids = metadata.chunk_grids(metadata.known(url, anew=True))
+        self.strays = [
+            key
+            for key in self.strays
+            if metadata.chunk_place(key, grids) is None and not metadata.is_own(key, grids)
+        ]
 
     def _count(self, key: str) -> None:
         place = metadata.chunk_place(key, self._grids)
@@ -291,4 +298,6 @@ class _Inventory:
             if not metadata.is_own(key, self._grids):
                 self.strays.append(key)
         elif place[0] in self.lies:
-            self.lies[place[0]][ledger.index_of_chunk(self._spec, *place)] = True
+            index = ledger.index_of_chunk(self._spec, *place)
+            if all(i < n for i, n in zip(index, self.lies[place[0]].shape, strict=True)):
+                self.lies[place[0]][index] = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,6 +48,12 @@ def ingest(url: str, file: str, lease_s: float | None = None, client: Client | N
         locking.LEASE_S = lease_s
     scene = catalogs.geotiff(file, bands=BANDS, nodata=0)
     cube.ingest(url, "predictors", {"2000": scene}, client=client)
+
+
+def ingest_in(environment: dict[str, str], url: str, file: str, lease_s: float | None) -> None:
+    """:func:`ingest` with the settings of another process."""
+    os.environ.update(environment)
+    ingest(url, file, lease_s)
 
 
 def predict(url: str, bundle: str) -> None:

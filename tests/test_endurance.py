@@ -74,7 +74,10 @@ def said(capsys):
 
 def ended_or_killed(url, image, span_s, lease_s=None):
     """Start an ingest and kill it after a while; None if it was faster."""
-    child = _children.Process(target=interrupted.ingest, args=(url, str(image), lease_s))
+    # The server of forks knows the environment of when it was started.
+    child = _children.Process(
+        target=interrupted.ingest_in, args=(dict(os.environ), url, str(image), lease_s)
+    )
     child.start()
     child.join(span_s)
     if not child.is_alive():
