@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -80,8 +81,6 @@ def test_info_says_what_is_written(url, capsys):
 
 
 def test_verify_ends_with_1_where_a_chunk_is_damaged(url, capsys, tmp_path):
-    import shutil
-
     assert cube.__main__.main(["verify", url]) == 0
     copy = shutil.copytree(url, tmp_path / "copy.zarr")
     chunk = copy / "predictors" / "c" / "0" / "0" / "1" / "1"
@@ -90,6 +89,38 @@ def test_verify_ends_with_1_where_a_chunk_is_damaged(url, capsys, tmp_path):
     chunk.write_bytes(raw)
     assert cube.__main__.main(["verify", str(copy)]) == 1
     assert "predictors 2000, rows 0:128, cols 0:128: damaged" in capsys.readouterr().out
+
+
+def test_status_says_what_is_done_and_draws_it(url, capsys, tmp_path):
+    picture = tmp_path / "status.svg"
+    assert cube.__main__.main(["status", url, "--picture", str(picture)]) == 0
+    assert "population" in capsys.readouterr().out
+    assert picture.read_text().startswith("<svg")
+
+
+def test_repair_forgets_what_is_damaged_and_the_next_run_redoes_it(url, capsys, tmp_path):
+    copy = shutil.copytree(url, tmp_path / "copy.zarr")
+    chunk = copy / "predictors" / "c" / "0" / "0" / "1" / "1"
+    before = chunk.read_bytes()
+    chunk.write_bytes(before[:-7])
+    assert cube.__main__.main(["repair", str(copy)]) == 1
+    assert "Run again what filled predictors" in capsys.readouterr().out
+    scene = catalogs.geotiff(
+        IMAGE, bands=("blue", "green", "red", "nir", "swir1", "swir2"), nodata=0
+    )
+    assert cube.ingest(copy, "predictors", {"2000": scene}).count("done") == 1
+    assert chunk.read_bytes() == before
+    assert cube.__main__.main(["repair", str(copy)]) == 0
+    assert "nothing to repair" in capsys.readouterr().out
+
+
+def test_append_and_remove_change_what_a_cube_is(url, capsys, tmp_path):
+    copy = str(shutil.copytree(url, tmp_path / "copy.zarr"))
+    assert cube.__main__.main(["append", copy, "2020", "2020-01-01", "2021-01-01"]) == 0
+    assert "periods: 2000, 2010, 2020" in capsys.readouterr().out
+    assert cube.__main__.main(["remove", copy, "population"]) == 0
+    assert "population" not in capsys.readouterr().out
+    assert "population" not in xr.open_zarr(copy)
 
 
 def test_a_plan_writes_nothing(url, capsys):
