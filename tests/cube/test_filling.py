@@ -99,6 +99,13 @@ def written(url):
 REGIONS = 4 * 5
 
 
+def until_begun(url):
+    """Wait until a region is written, however busy the machine is."""
+    end = time.monotonic() + 60
+    while not written(url) and time.monotonic() < end:
+        time.sleep(0.01)
+
+
 class TestInterrupt:
     def check(self, url, child, status=130):
         """One line says how far it came, and that is true; the next run does the rest."""
@@ -123,7 +130,7 @@ class TestInterrupt:
 
     def test_on_threads_regions_in_flight_are_finished(self, url, ingest, tmp_path, contents):
         child = ingest(url, 0.2, "threads")
-        time.sleep(0.5)
+        until_begun(url)
         child.send_signal(signal.SIGINT)
         count = self.check(url, child)
         assert 0 < count == written(url) < REGIONS
@@ -145,7 +152,7 @@ class TestInterrupt:
         self, url, ingest, tmp_path, contents
     ):
         child = ingest(url, 0.2, "client")
-        time.sleep(0.5)
+        until_begun(url)
         child.send_signal(signal.SIGINT)
         assert self.check(url, child) <= written(url) < REGIONS
         self.go_on(url, tmp_path, contents)
@@ -153,7 +160,7 @@ class TestInterrupt:
     @pytest.mark.slow
     def test_as_a_terminal_does_it_workers_too(self, url, ingest, tmp_path, contents):
         child = ingest(url, 0.2, "client")
-        time.sleep(0.5)
+        until_begun(url)
         os.killpg(child.pid, signal.SIGINT)
         assert self.check(url, child) <= written(url) < REGIONS
         self.go_on(url, tmp_path, contents)
