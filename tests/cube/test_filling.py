@@ -20,7 +20,9 @@ from cube import ledger, provenance, report
 ROOT = Path(__file__).parents[2]
 
 SLOW = """
-import sys, time
+import signal, sys, time
+# Who is started in the background of a shell is told to ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import numpy as np
 import cube
 from cube.command import run_command
