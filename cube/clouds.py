@@ -11,7 +11,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from cube.errors import StoreError, TransientError
@@ -28,6 +28,9 @@ _CREDENTIALS = {
     "gs": "GOOGLE_APPLICATION_CREDENTIALS, or run 'gcloud auth application-default login'",
     "az": "AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN",
 }
+
+RENEWAL = timedelta(minutes=10)
+"""For so long a temporary credential is good; obstore asks anew five minutes before."""
 
 TIMEOUT_S = 60.0
 """For one request; a store that is silent for longer is asked again."""
@@ -119,13 +122,14 @@ def _aws_options() -> dict[str, Any]:
         return {}
 
     def credentials() -> dict[str, Any]:
-        # Asked for again and again, since what roles and single sign-on give expires.
+        # What roles and single sign-on give expires, and botocore renews it ten minutes before. A
+        # credential without an end would be kept for ever, so it is asked for again in time.
         current = found.get_frozen_credentials()
         return {
             "access_key_id": current.access_key,
             "secret_access_key": current.secret_key,
             "token": current.token,
-            "expires_at": None,
+            "expires_at": datetime.now(UTC) + RENEWAL if current.token else None,
         }
 
     region = session.get_config_variable("region")

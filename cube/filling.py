@@ -203,7 +203,7 @@ def plan(  # noqa: PLR0913  (what is to be done, what it takes, and who does it)
         # Threads that only wait for a store are not worth a refusal.
         room = replace(room, workers=_that_fit(room, peak(layout.region)))
     at_once = room.workers if client is None else sum(client.nthreads().values())
-    remote = not (urls.is_folder(filling.url) or urls.is_memory(filling.url))
+    remote = urls.is_object_store(filling.url)
     found = Plan(
         verb=filling.verb,
         regions=len(filling.todo),
@@ -344,7 +344,6 @@ class _Run:
         self.signed_in = False
         self.started, self.began = report.now(), time.monotonic()
         self.outcomes = [Outcome(task=str(region), status="skipped") for region in filling.done]
-        self.written = list(filling.done)
 
     def sign_in(self) -> None:
         """Record what the regions are made from, before any is written."""
@@ -362,8 +361,6 @@ class _Run:
     def note(self, region: Region, end: Ended) -> None:
         """Note how a region ended."""
         self.outcomes.append(_outcome(region, end))
-        if not end.failed:
-            self.written.append(region)
 
     def end(self, stopped: str = "", *, at_large: bool = False) -> Report:
         """Sign out, keep a report, and return it.

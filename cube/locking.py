@@ -89,7 +89,7 @@ def hold(url: str, name: str, *, wait_s: float = 300.0) -> Iterator[Held]:
 
 def observe(url: str, path: str) -> None:
     """Look at the leases of an array that a killed run may have left, so that their time runs."""
-    if urls.is_folder(url) or urls.is_memory(url):
+    if not urls.is_object_store(url):
         return
     there = remote(url)
     for entry in there.list(f"{path}/{_LEASES}/"):

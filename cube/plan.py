@@ -166,8 +166,8 @@ def workers_of(workers: int | None, url: str) -> int:
         SpecError: It is no positive whole number.
     """
     if workers is None:
-        near = urls.is_folder(url) or urls.is_memory(url)
-        return cores() if near else max(cores(), min(16, WAITING * cores()))
+        waiting = urls.is_object_store(url)
+        return max(cores(), min(16, WAITING * cores())) if waiting else cores()
     if workers < 1:
         raise SpecError(f"workers must be a whole number from 1, or None. Received {workers!r}.")
     return workers

@@ -38,6 +38,11 @@ def is_folder(url: str | os.PathLike[str]) -> bool:
     return scheme(url) == "file"
 
 
+def is_object_store(url: str | os.PathLike[str]) -> bool:
+    """True for cubes that every request takes some milliseconds to."""
+    return scheme(url) in OBJECT_STORES
+
+
 def normalise(url: str | os.PathLike[str]) -> str:
     """A URL as text; folders become absolute, so that workers elsewhere agree.
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cube
-from cube import urls
+from cube import clouds, urls
 from cube.errors import StoreError
 
 SECRET = "hunter2"
@@ -120,3 +120,23 @@ class TestSecrets:
     def test_other_text_stays(self):
         text = "Server returned non-2xx status code: 503 for s3://bucket/cube.zarr/zarr.json"
         assert urls.without_secrets(text) == text
+
+
+def test_temporary_credentials_are_asked_for_again(monkeypatch):
+    """obstore keeps a credential without an end for ever; a role's lasts an hour."""
+    session = pytest.importorskip("botocore.session")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SKIP_SIGNATURE", "AWS_WEB_IDENTITY_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    for token in ("temporary", None):
+        found = botocore_credentials("key", "secret", token)
+        monkeypatch.setattr(session.Session, "get_credentials", lambda self, found=found: found)
+        given = clouds._aws_options()["credential_provider"]()
+        assert (given["expires_at"] is not None) == (token is not None)
+        if token:
+            assert given["expires_at"].tzinfo is not None
+
+
+def botocore_credentials(*parts):
+    from botocore.credentials import Credentials
+
+    return Credentials(*parts)
