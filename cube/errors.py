@@ -6,6 +6,9 @@ command can print as it is. An interrupt is no error, and stands beside it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class CubeError(Exception):
     """Base of every error this project raises on purpose."""
@@ -36,7 +39,19 @@ class SourceError(CubeError, ValueError):
 
 
 class PartialError(SourceError):
-    """One of the inputs of a region could not be read; the next run may find it again."""
+    """One of the inputs of a region could not be read; the next run may find it again.
+
+    Attributes:
+        scenes: The inputs by name, with the reason of each.
+    """
+
+    def __init__(self, message: str, scenes: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.scenes = dict(scenes or {})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An exception pickles its message alone.
+        return type(self), (str(self), self.scenes)
 
 
 class PolygonError(CubeError, ValueError):
