@@ -293,7 +293,7 @@ def _check_packing(where: str, scale: float | None, offset: float | None) -> Non
 
 
 def _check_range(where: str, name: str, span: tuple[float, float] | None) -> None:
-    if span is not None and not (len(span) == 2 and span[0] < span[1]):
+    if span is not None and not span[0] < span[1]:
         raise SpecError(f"{where}: {name} must be (lowest, highest). Received {span!r}.")
 
 
