@@ -217,7 +217,7 @@ class Scene:
 
     def check(self, grid: GeoBox) -> None:
         """See :meth:`Source.check`."""
-        from cube.warp import check_overlap
+        from cube.footprints import check_overlap
 
         check_overlap(self, grid)
 

@@ -1,211 +1,175 @@
 """Reading rasters onto the cube's grid, the same for any cut into regions.
 
-A scene is warped by one virtual raster over the *whole* grid, from which every
-region reads its window. GDAL works through that raster in blocks of its own,
-so a pixel's value depends on the scene and the grid alone, to the bit.
-
-Three settings make the warp exact. ``tolerance`` near zero turns off GDAL's
-linear approximation of the coordinate transform, which depends on the window.
-``XSCALE``/``YSCALE`` fix the width of the resampling filter, which GDAL would
-otherwise estimate per window (https://gdal.org/en/stable/api/gdalwarp_cpp.html).
-``_BLOCKWISE`` keeps GDAL from warping a large window at once, which rounds
-otherwise than its blocks do (``VRTWarpedDataset::IRasterIO``).
+A file whose pixels are the grid's own is read as it is. Nearest, and bilinear and cubic where
+nothing is coarsened, are values at the places of the grid's pixels (:mod:`cube.sampling`); sums are
+spread over them. What needs a filter as wide as the coarser pixel is GDAL's (:mod:`cube.filters`).
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pyproj
-import rasterio
-from affine import Affine
-from pyproj.exceptions import CRSError as ProjCRSError
-from rasterio.enums import Resampling
-from rasterio.errors import CRSError, RasterioError
-from rasterio.vrt import WarpedVRT
-from rasterio.windows import Window
 
-from cube.errors import SourceError
+from cube.coordinates import check_crs, same_crs
+from cube.errors import PartialError, SourceError
+from cube.filters import BLOCKWISE, PAD, filter_scale, filtered
+from cube.kernels import REACH
+from cube.rasters import read_window, with_raster
+from cube.sampling import deposited, sampled
+from cube.scenes import Scene, SceneBand, Span
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
     from rasterio.io import DatasetReader
 
-    from cube.scenes import Scene
+Floats = npt.NDArray[np.floating[Any]]
 
-_PAD = 256
-"""Pixels around the grid that a halo may reach into; a constant, so that the
-virtual raster's blocks lie in the same place for every window."""
+_SAME = 1e-6
+"""Pixels by which a file may miss the grid and still have the same pixels."""
 
-_EXACT = 1e-6
-"""Tolerance of the coordinate transform in pixels; 0 would mean GDAL's default."""
-
-_BLOCKWISE = {"GDAL_VRT_WARP_USE_DATASET_RASTERIO": "NO"}
-"""GDAL's option; see above."""
-
-Bounds = tuple[float, float, float, float]
+_UNCOARSENED = 0.95
+"""Destination pixels per source pixel from which GDAL, too, takes the next four pixels alone."""
 
 
 def read_scene(
-    scene: Scene, grid: GeoBox, rows: tuple[int, int], cols: tuple[int, int]
-) -> npt.NDArray[np.floating[Any]]:
+    scene: Scene, grid: GeoBox, rows: Span, cols: Span, bands: Sequence[str] | None = None
+) -> Floats:
     """Physical values of a pixel box of a grid; see :meth:`cube.scenes.Source.read`.
+
+    Args:
+        scene: The files.
+        grid: The whole target grid.
+        rows: Half-open range along y.
+        cols: Half-open range along x.
+        bands: Some of the scene's, in this order; None for all.
 
     Raises:
         SourceError: A file is missing, damaged or lacks a band; or the box
             reaches further outside the grid than a halo may.
     """
-    if (
-        min(rows[0], cols[0]) < -_PAD
-        or rows[1] > grid.shape[0] + _PAD
-        or (cols[1] > grid.shape[1] + _PAD)
-    ):
-        raise SourceError(f"A halo may reach {_PAD} pixels outside the grid, not more.")
-    bands: dict[int, npt.NDArray[np.floating[Any]]] = {}
-    for href in dict.fromkeys(layer.href for layer in scene.layers):
-        places = [i for i, layer in enumerate(scene.layers) if layer.href == href]
-        indexes = [scene.layers[i].index for i in places]
-        bands |= zip(places, _read_file(scene, href, indexes, grid, (rows, cols)), strict=True)
+    check_box(grid, rows, cols)
+    check_crs(scene.crs, grid, what=repr(scene.id))
+    layers = [scene.band(name) for name in bands or scene.bands]
+    found: dict[int, Floats] = {}
+    for places in _together(layers):
+        these = [layers[i] for i in places]
+        use = partial(_read, scene=scene, grid=grid, box=(rows, cols), layers=these)
+        values = with_raster(these[0].href, use, what=repr(scene.id), options=BLOCKWISE)
+        found |= zip(places, map(_physical, values, these), strict=True)
     # Stacking takes the widest float of the files, so that none loses precision.
-    return _physical(np.stack([bands[i] for i in range(len(bands))]), scene)
+    return np.stack([found[i] for i in range(len(layers))])
 
 
-def _physical(values: npt.NDArray[np.floating[Any]], scene: Scene) -> npt.NDArray[np.floating[Any]]:
-    if (scene.scale, scene.offset) == (1.0, 0.0):
-        return values
-    scaled = values.astype("float64") * scene.scale + scene.offset
-    return scaled.astype(values.dtype)
+@dataclass(frozen=True, slots=True)
+class FileReader:
+    """Pixels of scenes file by file; see :class:`cube.scenes.PixelReader`."""
+
+    def read(
+        self, scenes: Sequence[Scene], bands: Sequence[str], grid: GeoBox, rows: Span, cols: Span
+    ) -> Floats:
+        """See :meth:`cube.scenes.PixelReader.read`."""
+        found, lost = list[Floats](), dict[str, str]()
+        for scene in scenes:
+            try:
+                found.append(read_scene(scene, grid, rows, cols, bands))
+            except SourceError as error:
+                lost[scene.id] = str(error)
+        if lost:
+            raise partial_error(lost)
+        return np.stack(found)
 
 
-def _read_file(
-    scene: Scene,
-    href: str,
-    indexes: list[int],
-    grid: GeoBox,
-    box: tuple[tuple[int, int], tuple[int, int]],
-) -> npt.NDArray[np.floating[Any]]:
-    try:
-        with rasterio.Env(**_BLOCKWISE), rasterio.open(href) as source:
-            if max(indexes) > source.count:
-                raise SourceError(
-                    f"{scene.id!r}: band {max(indexes)} was asked of {href!r}, "
-                    f"which has {source.count}."
-                )
-            return _warp(scene, source, indexes, grid, box)
-    except (RasterioError, CRSError) as error:
-        raise SourceError(f"{scene.id!r}: {href!r} cannot be read: {_cause(error)}.") from error
+def partial_error(lost: dict[str, str]) -> PartialError:
+    """The error of a region that lost these scenes, each with its reason."""
+    name, reason = next(iter(lost.items()))
+    more = f" So are {len(lost) - 1} more." if len(lost) > 1 else ""
+    return PartialError(f"scene {name!r} is lost: {reason.rstrip('.')}.{more}", lost)
 
 
-def _warp(
-    scene: Scene,
-    source: DatasetReader,
-    indexes: list[int],
-    grid: GeoBox,
-    box: tuple[tuple[int, int], tuple[int, int]],
-) -> npt.NDArray[np.floating[Any]]:
-    (top, bottom), (left, right) = box
-    scale_x, scale_y = _filter_scale(source, scene, grid)
-    with WarpedVRT(
-        source,
-        src_crs=scene.crs,
-        crs=grid.crs.to_wkt() if grid.crs else None,
-        transform=grid.transform @ Affine.translation(-_PAD, -_PAD),
-        width=grid.shape[1] + 2 * _PAD,
-        height=grid.shape[0] + 2 * _PAD,
-        src_nodata=scene.nodata,
-        nodata=math.nan,
-        dtype=_float_for(source.dtypes),
-        resampling=Resampling[scene.resampling],
-        tolerance=_EXACT,
-        XSCALE=scale_x,
-        YSCALE=scale_y,
-        # Otherwise a pixel is nodata only where every band of the file is.
-        UNIFIED_SRC_NODATA="NO",
-    ) as warped:
-        window = Window(left + _PAD, top + _PAD, right - left, bottom - top)
-        values: npt.NDArray[np.floating[Any]] = warped.read(indexes, window=window)
-    return values
-
-
-def _float_for(dtypes: tuple[str, ...]) -> str:
-    """Float that holds every value of these dtypes exactly where one can."""
-    wide = {"float64", "int32", "uint32", "int64", "uint64"}
-    return "float64" if wide & set(dtypes) else "float32"
-
-
-def _filter_scale(source: DatasetReader, scene: Scene, grid: GeoBox) -> tuple[float, float]:
-    """Destination pixels per source pixel along the source's (x, y), at most 1.
-
-    Below 1 the filter widens, so that coarsening averages instead of aliasing.
-    Taken once, where the scene is nearest to the centre of the grid, so that
-    every window uses the same.
-    """
-    onto = _transformer(scene, grid)
-    height, width = grid.shape
-    x, y = onto.transform(*(grid.transform @ (width / 2, height / 2)), direction="INVERSE")
-    col, row = ~source.transform @ (x, y)
-    if not (math.isfinite(col) and math.isfinite(row)):
-        col, row = source.width / 2, source.height / 2
-    cols = min(max(col, 0.0), source.width) + np.array([0.0, 1.0, 0.0])
-    rows = min(max(row, 0.0), source.height) + np.array([0.0, 0.0, 1.0])
-    t, there = source.transform, ~grid.transform
-    xs, ys = onto.transform(t.a * cols + t.b * rows + t.c, t.d * cols + t.e * rows + t.f)
-    with np.errstate(invalid="ignore"):  # what cannot be placed is infinite, and refused below
-        cols = there.a * xs + there.b * ys + there.c
-        rows = there.d * xs + there.e * ys + there.f
-        steps = np.hypot(cols[1:] - cols[0], rows[1:] - rows[0])
-    # Equal resolutions differ by rounding alone; a filter of scale 1 is meant.
-    steps[steps > 1 - 1e-3] = 1.0
-    if not np.all(np.isfinite(steps) & (steps > 0)):
-        raise SourceError(f"{source.name!r} cannot be placed on the grid; check its CRS.")
-    return float(steps[0]), float(steps[1])
-
-
-def _transformer(scene: Scene, grid: GeoBox) -> pyproj.Transformer:
-    """From the scene's CRS to the grid's, x before y."""
-    try:
-        return pyproj.Transformer.from_crs(
-            scene.crs, grid.crs.to_wkt() if grid.crs else None, always_xy=True
-        )
-    except ProjCRSError as error:
-        raise SourceError(f"{scene.id!r}: its CRS cannot be used: {error}.") from error
-
-
-def check_overlap(scene: Scene, grid: GeoBox) -> None:
-    """Refuse a scene that lies elsewhere.
+def check_box(grid: GeoBox, rows: Span, cols: Span) -> None:
+    """Refuse a box that reaches further outside the grid than a halo may.
 
     Raises:
-        SourceError: No pixel of its footprint meets the grid.
+        SourceError: By more than :data:`cube.filters.PAD` pixels.
     """
-    if scene.footprint is None or grid.crs is None:
-        return
-    onto, box = _transformer(scene, grid), grid.boundingbox.bbox
-    covers = onto.transform_bounds(*scene.footprint)
-    grid_there = onto.transform_bounds(*box, direction="INVERSE")
-    # Either way: bounds of a globe or a full disc exist in one of the two CRSs alone.
-    if not (_meet(covers, box) or _meet(grid_there, scene.footprint)):
+    height, width = grid.shape
+    if min(rows[0], cols[0]) < -PAD or rows[1] > height + PAD or cols[1] > width + PAD:
+        raise SourceError(f"A halo may reach {PAD} pixels outside the grid, not more.")
+
+
+def _together(layers: Sequence[SceneBand]) -> list[list[int]]:
+    """Places of bands that are read together: of one file, resampled alike, with one nodata."""
+    found: dict[tuple[str, str, str], list[int]] = {}
+    for i, layer in enumerate(layers):
+        key = layer.href, str(layer.resampling), str(layer.nodata)
+        found.setdefault(key, []).append(i)
+    return list(found.values())
+
+
+def _physical(values: Floats, layer: SceneBand) -> Floats:
+    if layer.valid_range is not None:
+        low, high = layer.valid_range
+        values = np.where((values < low) | (values > high), np.nan, values)
+    if (layer.scale, layer.offset) != (1.0, 0.0):
+        scaled = values.astype("float64")
+        scaled *= layer.scale
+        scaled += layer.offset
+        values = scaled.astype(values.dtype)
+    return values if layer.clip is None else np.clip(values, *layer.clip)
+
+
+def _read(
+    raster: DatasetReader,
+    *,
+    scene: Scene,
+    grid: GeoBox,
+    box: tuple[Span, Span],
+    layers: Sequence[SceneBand],
+) -> Floats:
+    """Stored values as floats, NaN for nodata: shape (band, rows, cols)."""
+    _check_bands(raster, scene, layers)
+    shift = _aligned(raster, scene, grid)
+    if shift is not None:
+        (top, bottom), (left, right), (down, across) = *box, shift
+        return read_window(
+            raster, layers, (top + down, bottom + down), (left + across, right + across)
+        )
+    resampling = str(layers[0].resampling)
+    if resampling == "sum":
+        return deposited(raster, scene.crs, grid, box, layers)
+    scale = filter_scale(raster, scene.crs, grid)
+    if resampling == "nearest" or (resampling in REACH and min(scale) >= _UNCOARSENED):
+        return sampled(raster, scene.crs, grid, box, layers)
+    return filtered(raster, scene.crs, grid, box, layers, scale)
+
+
+def _check_bands(raster: DatasetReader, scene: Scene, layers: Sequence[SceneBand]) -> None:
+    last = max(layer.index for layer in layers)
+    if last > raster.count:
         raise SourceError(
-            f"{scene.id!r} does not meet the grid. It covers {_extent(covers)} in the grid's CRS; "
-            f"the grid covers {_extent(box)}. Check the CRS."
+            f"{scene.id!r}: band {last} was asked of {layers[0].href!r}, which has {raster.count}."
+        )
+    if any(raster.dtypes[layer.index - 1].startswith("complex") for layer in layers):
+        raise SourceError(
+            f"{scene.id!r}: {layers[0].href!r} holds complex numbers; compute amplitudes or "
+            f"intensities first."
         )
 
 
-def _meet(a: Bounds, b: Bounds) -> bool:
-    """True if two boxes (left, bottom, right, top) share an area; never if one is infinite."""
-    return all(map(math.isfinite, (*a, *b))) and (
-        a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-    )
-
-
-def _extent(bounds: Bounds) -> str:
-    return f"x {bounds[0]:.6g}..{bounds[2]:.6g}, y {bounds[1]:.6g}..{bounds[3]:.6g}"
-
-
-def _cause(error: BaseException) -> str:
-    """The innermost message: GDAL's own, which names the file and the reason."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return str(error).rstrip(".")
+def _aligned(raster: DatasetReader, scene: Scene, grid: GeoBox) -> Span | None:
+    """Rows and columns from the grid's first pixel to the file's, if their pixels are the same."""
+    if not same_crs(scene.crs, grid):
+        return None
+    height, width = grid.shape
+    onto = ~raster.transform @ grid.transform
+    col, row = round(onto.c), round(onto.f)
+    for place in ((0, 0), (width, 0), (0, height), (width, height)):
+        there = onto @ place
+        if max(abs(there[0] - place[0] - col), abs(there[1] - place[1] - row)) > _SAME:
+            return None
+    return row, col

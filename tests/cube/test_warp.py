@@ -20,9 +20,11 @@ from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import reproject
 
+from cube import sampling
 from cube.errors import SourceError
+from cube.footprints import check_overlap
 from cube.scenes import RESAMPLING, Scene, SceneBand
-from cube.warp import check_overlap, read_scene
+from cube.warp import read_scene
 from tests.rasters import LEFT, TOP, UTM, grid_at, noise, positions, whole, write_tiff
 
 HALO = 20
@@ -96,6 +98,7 @@ def case(tmp_path_factory):
 
 every_case = pytest.mark.parametrize("name", CASES)
 every_way = pytest.mark.parametrize("resampling", RESAMPLING)
+gdals_ways = pytest.mark.parametrize("resampling", [way for way in RESAMPLING if way != "sum"])
 
 
 def spans(length):
@@ -121,7 +124,7 @@ class TestTiles:
     def test_tiles_side_by_side_give_the_whole_to_the_bit(self, case, name, resampling):
         scene, grid, everything = case(name, resampling)
         height, width = grid.shape
-        mosaic = np.full((1, height, width), np.inf, "float32")
+        mosaic = np.full((1, height, width), np.inf, everything.dtype)
         for top in range(0, height, 64):
             for left in range(0, width, 256):
                 rows, cols = (top, min(top + 64, height)), (left, min(left + 256, width))
@@ -129,7 +132,7 @@ class TestTiles:
         np.testing.assert_array_equal(mosaic, everything[:, HALO:-HALO, HALO:-HALO])
 
     @every_case
-    @every_way
+    @gdals_ways
     def test_reading_equals_one_virtual_raster_over_the_grid(self, case, name, resampling):
         scene, grid, everything = case(name, resampling)
         expected = gdal_at_once(scene, grid)
@@ -229,7 +232,7 @@ class TestFilter:
         if resampling == "bilinear":
             assert found.std() == pytest.approx(0.11, abs=0.01)
 
-    @pytest.mark.parametrize("resampling", RESAMPLING)
+    @gdals_ways
     def test_a_constant_stays_constant_when_coarsened_and_refined(self, tmp_path, resampling):
         source = grid_at((120, 120))
         path = write_tiff(tmp_path / "c.tif", np.full((120, 120), 3.25, "float32"), grid=source)
@@ -313,7 +316,7 @@ class TestPlace:
         np.testing.assert_array_equal(np.isfinite(found), inside)
         np.testing.assert_array_equal(found[5:95, 8:138], positions((90, 130)))
 
-    @every_way
+    @gdals_ways
     def test_a_rotated_file_equals_gdal(self, tmp_path, resampling):
         grid = grid_at((70, 90))
         turned = GeoBox(
@@ -331,6 +334,77 @@ class TestPlace:
         path = write_tiff(tmp_path / "u.tif", positions((90, 130))[::-1], grid=up)
         found = read_scene(scene_of(path, UTM), grid, *whole(grid))
         np.testing.assert_array_equal(found[0], positions((90, 130)))
+
+
+class TestSum:
+    """Counts, such as persons per pixel: their total is conserved."""
+
+    @every_case
+    def test_the_total_is_conserved_from_any_grid_to_any(self, case, name):
+        source, grid = CASES[name]
+        path = case(name, "nearest")[0].layers[0].href
+        with rasterio.open(path) as raster:
+            values = raster.read(1).astype("float64")
+        values[values == -9] = np.nan
+        # A grid of the same pixels that holds all of the source.
+        left, bottom, right, top = pyproj.Transformer.from_crs(
+            str(source.crs), str(grid.crs), always_xy=True
+        ).transform_bounds(*source.boundingbox.bbox)
+        step = grid.resolution.x
+        shape = math.ceil((top - bottom) / step) + 3, math.ceil((right - left) / step) + 3
+        wide = GeoBox(shape, Affine(step, 0, left - step, 0, -step, top + step), grid.crs)
+        found = read_scene(scene_of(path, str(source.crs), resampling="sum"), wide, *whole(wide))
+        assert np.nansum(found, dtype="float64") == pytest.approx(np.nansum(values), rel=1e-12)
+
+    def test_blocks_of_whole_pixels_are_added_up(self, tmp_path):
+        values = noise((90, 120), dtype="uint8")
+        path = write_tiff(tmp_path / "s.tif", values, nodata=0)
+        scene, grid = scene_of(path, UTM, nodata=0, resampling="sum"), grid_at((30, 40), pixel_m=90)
+        expected = values.reshape(30, 3, 40, 3).sum(axis=(1, 3))
+        np.testing.assert_array_equal(read_scene(scene, grid, *whole(grid))[0], expected)
+
+    def test_refined_pixels_share_the_amount(self, tmp_path):
+        values = noise((9, 12), dtype="uint8")
+        path = write_tiff(tmp_path / "s.tif", values, nodata=0)
+        scene, grid = scene_of(path, UTM, nodata=0, resampling="sum"), grid_at((27, 36), pixel_m=10)
+        expected = np.kron(values, np.ones((3, 3))) / 9
+        found = read_scene(scene, grid, *whole(grid))[0]
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+    def test_a_grid_turned_by_a_projection_gets_nearly_what_lies_under_each_pixel(self, tmp_path):
+        # Convergence at the edge of a zone turns pixels by two degrees; density is smooth.
+        source = grid_at((300, 300), pixel_m=30, crs="EPSG:32633", corner=(180_000, 6_200_000))
+        rows, cols = np.indices(source.shape)
+        values = 100 + np.sin(rows / 60) * 40 + np.cos(cols / 45) * 30
+        path = write_tiff(tmp_path / "d.tif", values.astype("float64"), grid=source)
+        corner = pyproj.Transformer.from_crs("EPSG:32633", "EPSG:3035", always_xy=True).transform(
+            182_500, 6_197_500
+        )
+        grid = grid_at((20, 20), pixel_m=200, crs="EPSG:3035", corner=corner)
+        scene = scene_of(path, "EPSG:32633", nodata=None, resampling="sum")
+        smooth = replace(scene, resampling="bilinear")
+        found = read_scene(scene, grid, *whole(grid))
+        density = read_scene(smooth, grid, *whole(grid))
+        np.testing.assert_allclose(found, density * (200 / 30) ** 2, rtol=0.02)
+
+    def test_memory_is_bounded_where_a_file_is_much_finer(self, tmp_path, monkeypatch):
+        values = noise((400, 500), dtype="uint8")
+        path = write_tiff(tmp_path / "s.tif", values, nodata=0)
+        grid = grid_at((10, 12), pixel_m=1200, shift=(0.2, 0.3))
+        scene = scene_of(path, UTM, nodata=0, resampling="sum")
+        whole_window = read_scene(scene, grid, *whole(grid))
+        monkeypatch.setattr(sampling, "WINDOW_BYTES", 40_000)
+        np.testing.assert_array_equal(read_scene(scene, grid, *whole(grid)), whole_window)
+
+    def test_by_strips_the_nearest_pixels_are_the_same(self, tmp_path, monkeypatch):
+        path = write_tiff(tmp_path / "s.tif", noise((400, 500), dtype="uint8"), nodata=0)
+        grid = grid_at((20, 25), pixel_m=500, shift=(0.2, 0.3), crs="EPSG:5880",
+                       corner=corner_in("EPSG:5880"))  # fmt: skip
+        scene = scene_of(path, UTM, nodata=0, resampling="nearest")
+        at_once = read_scene(scene, grid, *whole(grid))
+        assert np.isfinite(at_once).mean() > 0.5
+        monkeypatch.setattr(sampling, "WINDOW_BYTES", 40_000)
+        np.testing.assert_array_equal(read_scene(scene, grid, *whole(grid)), at_once)
 
 
 class TestNodata:

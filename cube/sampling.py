@@ -1,0 +1,175 @@
+"""Files onto a grid through the places of its pixels: values there, or amounts spread over it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cube import conserving, kernels
+from cube.coordinates import pixel_places, to_grid
+from cube.rasters import float_for, read_window
+from cube.regions import ranges
+from cube.scenes import SceneBand, Span
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+    from rasterio.io import DatasetReader
+
+Floats = npt.NDArray[np.floating[Any]]
+Box = tuple[Span, Span]
+
+WINDOW_BYTES = 1 << 26
+"""Of a file at once: where its pixels are much finer than the grid's, a box is read in parts."""
+
+_DEPOSIT_BYTES = 12 * 8
+"""What each pixel of a file takes while its amount is spread: places, extents and shares."""
+
+
+def sampled(
+    raster: DatasetReader, crs: str, grid: GeoBox, box: Box, layers: Sequence[SceneBand]
+) -> Floats:
+    """Values at the places of a box's pixels in a file; see :func:`cube.kernels.resample`.
+
+    Args:
+        raster: The file.
+        crs: Its CRS.
+        grid: The target grid.
+        box: Rows and columns of the grid.
+        layers: Bands of the file, all resampled like the first.
+
+    Returns:
+        Stored values as floats, (band, rows, cols), NaN for nodata and outside the file.
+    """
+    kind = str(layers[0].resampling)
+    cols, rows = pixel_places(crs, raster.transform, grid, *box)
+    shape = tuple(stop - start for start, stop in box)
+    dtype = float_for([raster.dtypes[layer.index - 1] for layer in layers])
+    found = np.full((len(layers), *shape), np.nan, dtype)
+    for part in _strips(raster, cols, rows, shape[0], len(layers)):
+        own_cols, own_rows = _own(cols, part), _own(rows, part)
+        across = _span(own_cols, raster.width, kernels.REACH[kind])
+        down = _span(own_rows, raster.height, kernels.REACH[kind])
+        if across and down:
+            values = read_window(raster, layers, down, across)
+            # Less a whole number is exact, so no digit depends on where the window begins.
+            found[:, part] = kernels.resample(
+                kind, values, own_cols - across[0], own_rows - down[0]
+            )
+    return found
+
+
+def _own(places: Floats, part: slice) -> Floats:
+    return places[part] if len(places) > 1 else places
+
+
+def _strips(
+    raster: DatasetReader, cols: Floats, rows: Floats, height: int, depth: int
+) -> Iterator[slice]:
+    """Rows of the box whose window in the file is not too large."""
+    spans = _span(cols, raster.width, 0), _span(rows, raster.height, 0)
+    size = math.prod(span[1] - span[0] if span else 0 for span in spans) * depth * 8
+    count = max(1, min(height, math.ceil(size / WINDOW_BYTES)))
+    for start, stop in ranges(height, math.ceil(height / count)):
+        yield slice(start, stop)
+
+
+def _span(places: Floats, length: int, reach: int) -> Span | None:
+    """Pixels of a file that places along one axis need; None if all lie outside."""
+    with np.errstate(invalid="ignore"):
+        here = places[(places >= -kernels.TIE) & (places < length - kernels.TIE)]
+    if not here.size:
+        return None
+    first, last = math.floor(here.min()) - reach, math.floor(here.max()) + reach + 2
+    return max(first, 0), min(last, length)
+
+
+def deposited(
+    raster: DatasetReader, crs: str, grid: GeoBox, box: Box, layers: Sequence[SceneBand]
+) -> Floats:
+    """Amounts of a file's pixels, spread over those of a box; see :func:`sampled`.
+
+    A pixel of the file spreads over a box of its own area, side by side with the grid's axes:
+    exactly what it covers where both have one CRS, and nearly so where a CRS turns it a little.
+    Its whole amount arrives in any case.
+
+    Returns:
+        float64 of shape (band, rows, cols); NaN where no observed pixel of the file lies.
+    """
+    window = _touching(raster, crs, grid, box)
+    shape = tuple(stop - start for start, stop in box)
+    if window is None:
+        return np.full((len(layers), *shape), np.nan)
+    (top, bottom), (left, right) = window
+    size = (bottom - top) * (right - left) * _DEPOSIT_BYTES
+    if size > WINDOW_BYTES and max(shape) > 1:
+        axis = 1 if shape[0] >= shape[1] else 2
+        halves = [deposited(raster, crs, grid, half, layers) for half in _halves(box, axis - 1)]
+        return np.concatenate(halves, axis=axis)
+    places = _extents(raster, crs, grid, window)
+    values = read_window(raster, layers, *window)
+    return np.stack(
+        [conserving.deposit(band, **places, rows=box[0], cols=box[1]) for band in values]
+    )
+
+
+def _halves(box: Box, axis: int) -> tuple[Box, Box]:
+    (start, stop), middle = box[axis], sum(box[axis]) // 2
+    parts = (start, middle), (middle, stop)
+    return tuple((part, box[1]) if axis == 0 else (box[0], part) for part in parts)  # type: ignore[return-value]
+
+
+def _touching(raster: DatasetReader, crs: str, grid: GeoBox, box: Box) -> Box | None:
+    """A window of the file that holds every pixel which touches a box; None if none does."""
+    wide = tuple((start - 1, stop + 1) for start, stop in box)
+    cols, rows = pixel_places(crs, raster.transform, grid, *wide)
+    spans = []
+    for places, length in ((rows, raster.height), (cols, raster.width)):
+        finite = places[np.isfinite(places)]
+        if not finite.size:
+            return None
+        # Two steps more than the centres of the pixels around: edges of a curved box.
+        step = math.ceil(float(np.ptp(finite)) / max(1, min(places.shape) - 1)) + 1
+        first, last = math.floor(finite.min()) - step, math.ceil(finite.max()) + step
+        span = max(first, 0), min(last, length)
+        if span[0] >= span[1]:
+            return None
+        spans.append(span)
+    return spans[0], spans[1]
+
+
+def _extents(raster: DatasetReader, crs: str, grid: GeoBox, window: Box) -> dict[str, Floats]:
+    """Centres and extents of a window's pixels in pixels of the grid."""
+    (top, bottom), (left, right) = window
+    row, col = np.meshgrid(
+        np.arange(top, bottom + 1.0), np.arange(left, right + 1.0), indexing="ij"
+    )
+    t = raster.transform
+    xs, ys = to_grid(
+        crs, grid, (t.a * col + t.b * row + t.c).ravel(), (t.d * col + t.e * row + t.f).ravel()
+    )
+    x, y = xs.reshape(row.shape), ys.reshape(row.shape)
+    with np.errstate(invalid="ignore"):
+        along, turned = _steps(x, 1), _steps(y, 1)
+        area = np.abs(along * _steps(y, 0) - turned * _steps(x, 0))
+        side = np.hypot(along, turned)
+        flat = np.abs(along) >= np.abs(turned)
+        width, height = np.where(flat, side, area / side), np.where(flat, area / side, side)
+        centre_x, centre_y = _centres(x), _centres(y)
+    # What has no place on the grid lies outside; its extent must be a number all the same.
+    lost = ~(np.isfinite(width) & np.isfinite(height) & (width > 0) & (height > 0))
+    centre_x[lost], width[lost], height[lost] = np.nan, 1.0, 1.0
+    return {"x": centre_x, "y": centre_y, "width": width, "height": height}
+
+
+def _steps(corners: Floats, axis: int) -> Floats:
+    """Mean difference of a pixel's corners along one axis."""
+    steps = np.diff(corners, axis=axis)
+    return (steps[1:] + steps[:-1]) / 2 if axis == 1 else (steps[:, 1:] + steps[:, :-1]) / 2
+
+
+def _centres(corners: Floats) -> Floats:
+    return (corners[:-1, :-1] + corners[1:, :-1] + corners[:-1, 1:] + corners[1:, 1:]) / 4
