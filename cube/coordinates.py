@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -41,14 +41,23 @@ _KEPT = 3
 _here = threading.local()
 
 
-def pixel_places(
-    crs: str, transform: Affine, grid: GeoBox, rows: Span, cols: Span
-) -> tuple[Floats, Floats]:
+class Place(NamedTuple):
+    """Where the pixels of a raster lie.
+
+    Attributes:
+        crs: Its CRS.
+        transform: From (column, row) to (x, y).
+    """
+
+    crs: str
+    transform: Affine
+
+
+def pixel_places(place: Place, grid: GeoBox, rows: Span, cols: Span) -> tuple[Floats, Floats]:
     """Where the pixel centres of a box lie in a raster, in its pixels.
 
     Args:
-        crs: CRS of the raster.
-        transform: Of the raster, from (column, row) to (x, y).
+        place: Where the raster's pixels lie.
         grid: The target grid.
         rows: Half-open range along y.
         cols: Half-open range along x.
@@ -61,11 +70,11 @@ def pixel_places(
     Raises:
         pyproj.exceptions.CRSError: The CRS is not known; see :func:`check_crs`.
     """
-    key = (crs, tuple(transform), str(grid.crs), tuple(grid.transform), rows, cols)
+    key = (place.crs, tuple(place.transform), str(grid.crs), tuple(grid.transform), rows, cols)
     kept: OrderedDict[Any, tuple[Floats, Floats]] = _of_thread("places", OrderedDict)
     if key not in kept:
-        x, y = source_xy(crs, grid, rows, cols)
-        kept[key] = _apply(~transform, x, y)
+        x, y = source_xy(place.crs, grid, rows, cols)
+        kept[key] = _apply(~place.transform, x, y)
         while len(kept) > _KEPT:
             kept.popitem(last=False)
     kept.move_to_end(key)

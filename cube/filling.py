@@ -176,6 +176,7 @@ def plan(  # noqa: PLR0913  (what is to be done, what it takes, and who does it)
     *,
     bytes_in: int,
     peak: Callable[[int], int],
+    opens: int = 0,
     workers: int | None = None,
     client: Client | None = None,
     reads: int = 0,
@@ -187,6 +188,7 @@ def plan(  # noqa: PLR0913  (what is to be done, what it takes, and who does it)
         filling: See :func:`prepare`.
         bytes_in: Decoded bytes to read.
         peak: Memory of one task in bytes, from the side of a region in pixels.
+        opens: Files to open.
         workers: Local threads.
         client: A Dask client; None runs on local threads.
         reads: Objects of the cube to read for each region.
@@ -211,6 +213,7 @@ def plan(  # noqa: PLR0913  (what is to be done, what it takes, and who does it)
         bytes_in=bytes_in,
         bytes_out=filling.count(filling.todo) * filling.variable.storage.itemsize,
         peak_bytes=peak(layout.region),
+        opens=opens,
         requests=requests(layout, filling.todo, remote=remote, reads=reads),
         workers=max(1, at_once),
         cores=cores() if client is None else max(1, at_once),
@@ -404,6 +407,7 @@ def _outcome(region: Region, end: Ended) -> Outcome:
         tries=end.tries,
         seconds=end.seconds,
         bytes_out=0 if end.failed else int(end.value),
+        lost=end.value.scenes if isinstance(end.value, PartialError) else {},
     )
 
 

@@ -24,7 +24,7 @@ from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
-from cube.coordinates import pixel_places, to_grid
+from cube.coordinates import Place, pixel_places, to_grid
 from cube.errors import SourceError
 from cube.rasters import float_for
 from cube.scenes import SceneBand, Span
@@ -47,7 +47,7 @@ BLOCKWISE = {"GDAL_VRT_WARP_USE_DATASET_RASTERIO": "NO"}
 
 def filtered(
     raster: DatasetReader,
-    crs: str,
+    place: Place,
     grid: GeoBox,
     box: tuple[Span, Span],
     layers: Sequence[SceneBand],
@@ -57,7 +57,7 @@ def filtered(
 
     Args:
         raster: The file.
-        crs: Its CRS.
+        place: Where its pixels lie.
         grid: The target grid.
         box: Rows and columns of the grid; may reach :data:`PAD` pixels outside.
         layers: Bands of the file, all resampled, and with the nodata, of the first.
@@ -68,7 +68,8 @@ def filtered(
     """
     with WarpedVRT(
         raster,
-        src_crs=crs,
+        src_crs=place.crs,
+        src_transform=place.transform,
         crs=grid.crs.to_wkt() if grid.crs else None,
         transform=grid.transform @ Affine.translation(-PAD, -PAD),
         width=grid.shape[1] + 2 * PAD,
@@ -92,7 +93,7 @@ def _moved(span: Span) -> Span:
     return span[0] + PAD, span[1] + PAD
 
 
-def filter_scale(raster: DatasetReader, crs: str, grid: GeoBox) -> tuple[float, float]:
+def filter_scale(raster: DatasetReader, place: Place, grid: GeoBox) -> tuple[float, float]:
     """Destination pixels per source pixel along the source's (x, y), at most 1.
 
     Below 1 the filter widens, so that coarsening averages instead of aliasing.
@@ -105,14 +106,16 @@ def filter_scale(raster: DatasetReader, crs: str, grid: GeoBox) -> tuple[float, 
     height, width = grid.shape
     middle = Affine.translation(width // 2, height // 2)
     centre = GeoBox((1, 1), grid.transform @ middle, grid.crs)
-    places = pixel_places(crs, raster.transform, centre, (0, 1), (0, 1))
+    places = pixel_places(place, centre, (0, 1), (0, 1))
     col, row = (float(axis[0, 0]) for axis in places)
     if not (math.isfinite(col) and math.isfinite(row)):
         col, row = raster.width / 2, raster.height / 2
     cols = min(max(col, 0.0), raster.width) + np.array([0.0, 1.0, 0.0])
     rows = min(max(row, 0.0), raster.height) + np.array([0.0, 0.0, 1.0])
-    t = raster.transform
-    across, down = to_grid(crs, grid, t.a * cols + t.b * rows + t.c, t.d * cols + t.e * rows + t.f)
+    t = place.transform
+    across, down = to_grid(
+        place.crs, grid, t.a * cols + t.b * rows + t.c, t.d * cols + t.e * rows + t.f
+    )
     with np.errstate(invalid="ignore"):  # what cannot be placed is infinite, and refused below
         steps = np.hypot(across[1:] - across[0], down[1:] - down[0])
     # Equal resolutions differ by rounding alone; a filter of scale 1 is meant.

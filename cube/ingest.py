@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cube import filling, urls
+from cube import filling, provenance, urls
 from cube.errors import SourceError, SpecError
 from cube.filling import Filling, FillingPlan
 from cube.nodata import decoded_dtype
 from cube.regions import Region
 from cube.report import Report
-from cube.scenes import Source
+from cube.scenes import Source, needs_of, units_of
 from cube.spec import CubeSpec
 from cube.template import read_spec
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     from distributed import Client
+    from odc.geo.geobox import GeoBox
 
 TASK_BYTES = 20_000_000
 """What a task takes however small it is: threads, and its share of GDAL's cache."""
@@ -80,24 +81,101 @@ def plan_ingest(  # noqa: PLR0913  (what to fill, and who does it)
     for _, source in placed:
         _check_bands(spec, name, source)
         source.check(spec.grid)
+    _check_units(url, spec, name, placed)
     work = filling.prepare(
         f"ingest {name}",
         url,
         spec,
         name,
-        {time: source.describe() for time, source in placed},
+        {time: _inputs(source) for time, source in placed},
         only=regions,
         overwrite=overwrite,
     )
+    takes = _Takes.of(work, dict(placed))
     summary = filling.plan(
         work,
-        bytes_in=work.count(work.todo) * decoded_dtype(work.variable).itemsize,
-        peak=partial(_peak_bytes, work),
+        bytes_in=takes.read_bytes,
+        opens=takes.opens,
+        peak=lambda side: _peak_bytes(work, side) + takes.beside(side),
         workers=workers,
         client=client,
         values=_reader(work, placed) if calibrate else None,
     )
     return IngestPlan(filling=work, sources=placed, summary=summary)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Takes:
+    """What the sources of a filling take, as far as they say.
+
+    Attributes:
+        read_bytes: Decoded bytes to read.
+        opens: Files to open.
+        worst: The region that takes most memory, with its source.
+        grid: The cube's.
+    """
+
+    read_bytes: int
+    opens: int
+    worst: tuple[Region, Source] | None
+    grid: GeoBox
+
+    @classmethod
+    def of(cls, work: Filling, sources: Mapping[int | None, Source]) -> _Takes:
+        grid, itemsize = work.spec.grid, decoded_dtype(work.variable).itemsize
+        read_bytes, opens, most, worst = 0, 0, -1, None
+        for region in work.todo:
+            source = sources[region.time]
+            needs = needs_of(source, grid, region.rows, region.cols)
+            if needs is None:
+                read_bytes += work.count([region]) * itemsize
+                continue
+            read_bytes, opens = read_bytes + needs.read_bytes, opens + needs.opens
+            if needs.peak_bytes > most:
+                most, worst = needs.peak_bytes, (region, source)
+        return cls(read_bytes=read_bytes, opens=opens, worst=worst, grid=grid)
+
+    def beside(self, side: int) -> int:
+        """Memory that a source takes at most beside its values, in a region of that side."""
+        if self.worst is None:
+            return 0
+        region, source = self.worst
+        (top, _), (left, _) = region.rows, region.cols
+        needs = needs_of(source, self.grid, (top, top + side), (left, left + side))
+        return needs.peak_bytes if needs else 0
+
+
+def _check_units(
+    url: str, spec: CubeSpec, name: str, placed: tuple[tuple[int | None, Source], ...]
+) -> None:
+    """Refuse a band whose numbers would mean one thing at one time and another at another."""
+    known: dict[str, tuple[str, str]] = {}
+    labels = {time: "static" if time is None else spec.calendar[time].label for time, _ in placed}
+    said = [
+        (label, made["from"]["units"])
+        for label, made in provenance.inputs_of(url, name).items()
+        if "units" in made["from"] and label not in labels.values()
+    ]
+    said += [(labels[time], _units(source)) for time, source in placed]
+    for label, units in said:
+        for band, unit in units.items():
+            before, when = known.setdefault(band, (unit, label))
+            if unit != before:
+                raise SourceError(
+                    f"{name!r}: band {band!r} is in {before!r} at {when} and in {unit!r} at "
+                    f"{label}. Numbers of two units are two bands; give them two names."
+                )
+
+
+def _units(source: Source) -> dict[str, str]:
+    """Units by band, of the bands that have some."""
+    return {band: unit for band, unit in zip(source.bands, units_of(source), strict=True) if unit}
+
+
+def _inputs(source: Source) -> dict[str, Any]:
+    """What is recorded of a source."""
+    units = _units(source)
+    return dict(source.describe()) | ({"units": units} if units else {})
 
 
 def _peak_bytes(work: Filling, side: int) -> int:

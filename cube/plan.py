@@ -48,6 +48,7 @@ class Plan:
         bytes_out: Stored bytes to write, before compression.
         peak_bytes: Forecast of the memory of one task, above the process's own.
         requests: To the cube's store; see :func:`requests`.
+        opens: Files to open, as far as their source says.
         workers: Tasks that run at once.
         cores: Cores that they share.
         sample: One region that was tried; None without calibration.
@@ -60,6 +61,7 @@ class Plan:
     bytes_out: int
     peak_bytes: int
     requests: int = 0
+    opens: int = 0
     workers: int = 1
     cores: int = 1
     sample: Sample | None = None
@@ -97,10 +99,11 @@ class Plan:
 
     def __str__(self) -> str:
         stored = "" if self.stored_bytes is None else f" (about {size(self.stored_bytes)} after)"
+        files = f" of {self.opens} files" if self.opens else ""
         time = "" if self.seconds is None else f"; about {duration(self.seconds)}"
         return (
             f"{self.verb}: {self.regions} regions to write, {self.skipped} done already; "
-            f"reads {size(self.bytes_in)}, writes {size(self.bytes_out)} before compression"
+            f"reads {size(self.bytes_in)}{files}, writes {size(self.bytes_out)} before compression"
             f"{stored}, {self.requests} requests; {self.tasks} tasks, {self.workers} at once; "
             f"peak {size(self.peak_bytes)} a worker, {size(self.total_peak_bytes)} in all{time}"
         )

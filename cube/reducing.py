@@ -41,8 +41,8 @@ def median(stack: FloatArray) -> FloatArray:
         stack: float32 or float64, shape (scene, band, y, x), NaN where not clear. Left as it is.
 
     Returns:
-        Shape (band, y, x), NaN where nothing is clear. Memory beside it: some 2 MB, and a copy
-        of the stack only if that is no C-contiguous array.
+        Shape (band, y, x), NaN where nothing is clear. Memory beside it: up to 4 MB, and a copy
+        of the stack if that is not C-contiguous.
     """
     return _by_blocks(stack, _middle)
 
@@ -66,8 +66,8 @@ def geometric_median(
         iterations: A pixel also stops after so many.
 
     Returns:
-        Shape (band, y, x), NaN where no observation counts. Memory beside it: as in
-        :func:`median`, some 5 MB.
+        Shape (band, y, x), NaN where no observation counts. Memory beside it: up to 10 MB, and a
+        copy of the stack if that is not C-contiguous.
 
     Raises:
         SpecError: A tolerance that is not positive, or no iteration.
@@ -90,15 +90,15 @@ def medoid(stack: FloatArray) -> FloatArray:
             counts only where all its bands are finite.
 
     Returns:
-        Shape (band, y, x), NaN where no observation counts. Memory beside it: as in
-        :func:`median`, some 5 MB.
+        Shape (band, y, x), NaN where no observation counts. Memory beside it: up to 10 MB, and a
+        copy of the stack if that is not C-contiguous.
     """
     return _by_blocks(stack, _most_central)
 
 
 def _by_blocks(stack: FloatArray, reduce: Callable[[FloatArray], FloatArray]) -> FloatArray:
     """Reduce (scene, band, pixel) to (band, pixel), some pixels at a time."""
-    if stack.ndim != 4 or stack.dtype.kind != "f":
+    if stack.ndim != 4 or not stack.shape[1] or stack.dtype.kind != "f":
         raise SpecError(
             f"A stack must be floats of shape (scene, band, y, x). "
             f"Received {stack.dtype} of shape {stack.shape}."
@@ -135,7 +135,6 @@ def _settle(points: FloatArray, tolerance: float, iterations: int) -> FloatArray
     result = _middle(points)
     limits = tolerance * _middle(_length(points - result))
     places = np.flatnonzero(counted.any(axis=0))
-    moving = np.ones(places.size, bool)
     points = np.where(counted[:, None], points, 0.0)[..., places]
     counted, limits = counted[:, places], limits[places]
     for _ in range(iterations):
@@ -226,7 +225,7 @@ class Reducer(ABC):
         """
         like = values.shape, values.dtype
         if self._like is None:
-            if values.ndim != 3 or values.dtype.kind != "f":
+            if values.ndim != 3 or not len(values) or values.dtype.kind != "f":
                 raise SpecError(
                     f"A scene must be floats of shape (band, y, x). "
                     f"Received {values.dtype} of shape {values.shape}."

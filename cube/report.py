@@ -7,7 +7,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
@@ -33,6 +33,7 @@ class Outcome:
         tries: How often it was tried; 0 if skipped.
         seconds: How long it took, pauses included.
         bytes_out: Stored bytes that it wrote, before compression.
+        lost: Inputs that could not be read, by name, with the reason of each.
     """
 
     task: str
@@ -41,6 +42,7 @@ class Outcome:
     tries: int = 0
     seconds: float = 0.0
     bytes_out: int = 0
+    lost: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.status not in get_args(Status):
@@ -49,7 +51,7 @@ class Outcome:
             )
 
 
-_DEFAULTS = {"reason": "", "tries": 0, "seconds": 0.0, "bytes_out": 0}
+_DEFAULTS = {"reason": "", "tries": 0, "seconds": 0.0, "bytes_out": 0, "lost": {}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +92,15 @@ class Report:
         return tuple(o for o in self.outcomes if o.status == "partial")
 
     @property
+    def lost(self) -> dict[str, str]:
+        """Inputs that could not be read, by name, each with one reason; in quarantine, so to say.
+
+        None of them is in any region of the run; those that need them are partial. What is
+        lost for good is to be taken out of the inputs, e.g. with ``Manifest.exclude``.
+        """
+        return dict(sorted({k: v for o in self.outcomes for k, v in o.lost.items()}.items()))
+
+    @property
     def regions(self) -> int:
         """Number of regions that it was about."""
         return len(self.outcomes) + self.left
@@ -109,6 +120,7 @@ class Report:
         counts += [f"{len(self.partial)} partial"] * bool(self.partial)
         counts += [f"{len(self.failed)} failed"]
         counts += [f"{self.left} left"] * bool(self.left)
+        counts += [f"{len(self.lost)} inputs lost"] * bool(self.lost)
         return f"{self.verb}: {', '.join(counts)}" + (f". {self.stopped}" if self.stopped else "")
 
     def _repr_html_(self) -> str:
@@ -116,7 +128,12 @@ class Report:
             f"<tr><td>{html.escape(o.task)}</td><td>{html.escape(o.reason)}</td></tr>"
             for o in (*self.failed, *self.partial)
         )
-        return f"<p>{html.escape(str(self))}</p>" + (f"<table>{rows}</table>" if rows else "")
+        lost = "".join(
+            f"<tr><td>{html.escape(name)}</td><td>{html.escape(reason)}</td></tr>"
+            for name, reason in self.lost.items()
+        )
+        tables = (f"<table>{table}</table>" for table in (lost, rows) if table)
+        return f"<p>{html.escape(str(self))}</p>" + "".join(tables)
 
     def check(self) -> Report:
         """Return the report itself.
@@ -131,10 +148,17 @@ class Report:
             raise IncompleteError(
                 f"{self.verb}: {len(missing)} of {self.regions} regions {what}; "
                 f"the others are written. First at {first.task}: {first.reason} "
-                f"Run it again to redo only what is missing.",
+                f"Run it again to redo only what is missing.{self._advice()}",
                 self,
             )
         return self
+
+    def _advice(self) -> str:
+        if not self.lost:
+            return ""
+        names = ", ".join(map(repr, list(self.lost)[:3]))
+        more = f" and {len(self.lost) - 3} more" if len(self.lost) > 3 else ""
+        return f" Should {names}{more} stay lost, exclude them from the inputs."
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form; the inverse of :meth:`from_dict`."""

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cube import conserving, kernels
-from cube.coordinates import pixel_places, to_grid
+from cube.coordinates import Place, pixel_places, to_grid
 from cube.rasters import float_for, read_window
 from cube.regions import ranges
 from cube.scenes import SceneBand, Span
@@ -30,13 +30,13 @@ _DEPOSIT_BYTES = 12 * 8
 
 
 def sampled(
-    raster: DatasetReader, crs: str, grid: GeoBox, box: Box, layers: Sequence[SceneBand]
+    raster: DatasetReader, place: Place, grid: GeoBox, box: Box, layers: Sequence[SceneBand]
 ) -> Floats:
     """Values at the places of a box's pixels in a file; see :func:`cube.kernels.resample`.
 
     Args:
         raster: The file.
-        crs: Its CRS.
+        place: Where its pixels lie.
         grid: The target grid.
         box: Rows and columns of the grid.
         layers: Bands of the file, all resampled like the first.
@@ -45,7 +45,7 @@ def sampled(
         Stored values as floats, (band, rows, cols), NaN for nodata and outside the file.
     """
     kind = str(layers[0].resampling)
-    cols, rows = pixel_places(crs, raster.transform, grid, *box)
+    cols, rows = pixel_places(place, grid, *box)
     shape = tuple(stop - start for start, stop in box)
     dtype = float_for([raster.dtypes[layer.index - 1] for layer in layers])
     found = np.full((len(layers), *shape), np.nan, dtype)
@@ -88,7 +88,7 @@ def _span(places: Floats, length: int, reach: int) -> Span | None:
 
 
 def deposited(
-    raster: DatasetReader, crs: str, grid: GeoBox, box: Box, layers: Sequence[SceneBand]
+    raster: DatasetReader, place: Place, grid: GeoBox, box: Box, layers: Sequence[SceneBand]
 ) -> Floats:
     """Amounts of a file's pixels, spread over those of a box; see :func:`sampled`.
 
@@ -99,7 +99,7 @@ def deposited(
     Returns:
         float64 of shape (band, rows, cols); NaN where no observed pixel of the file lies.
     """
-    window = _touching(raster, crs, grid, box)
+    window = _touching(raster, place, grid, box)
     shape = tuple(stop - start for start, stop in box)
     if window is None:
         return np.full((len(layers), *shape), np.nan)
@@ -107,9 +107,9 @@ def deposited(
     size = (bottom - top) * (right - left) * _DEPOSIT_BYTES
     if size > WINDOW_BYTES and max(shape) > 1:
         axis = 1 if shape[0] >= shape[1] else 2
-        halves = [deposited(raster, crs, grid, half, layers) for half in _halves(box, axis - 1)]
+        halves = [deposited(raster, place, grid, half, layers) for half in _halves(box, axis - 1)]
         return np.concatenate(halves, axis=axis)
-    places = _extents(raster, crs, grid, window)
+    places = _extents(place, grid, window)
     values = read_window(raster, layers, *window)
     return np.stack(
         [conserving.deposit(band, **places, rows=box[0], cols=box[1]) for band in values]
@@ -122,10 +122,10 @@ def _halves(box: Box, axis: int) -> tuple[Box, Box]:
     return tuple((part, box[1]) if axis == 0 else (box[0], part) for part in parts)  # type: ignore[return-value]
 
 
-def _touching(raster: DatasetReader, crs: str, grid: GeoBox, box: Box) -> Box | None:
+def _touching(raster: DatasetReader, place: Place, grid: GeoBox, box: Box) -> Box | None:
     """A window of the file that holds every pixel which touches a box; None if none does."""
     wide = tuple((start - 1, stop + 1) for start, stop in box)
-    cols, rows = pixel_places(crs, raster.transform, grid, *wide)
+    cols, rows = pixel_places(place, grid, *wide)
     spans = []
     for places, length in ((rows, raster.height), (cols, raster.width)):
         finite = places[np.isfinite(places)]
@@ -141,15 +141,18 @@ def _touching(raster: DatasetReader, crs: str, grid: GeoBox, box: Box) -> Box | 
     return spans[0], spans[1]
 
 
-def _extents(raster: DatasetReader, crs: str, grid: GeoBox, window: Box) -> dict[str, Floats]:
+def _extents(place: Place, grid: GeoBox, window: Box) -> dict[str, Floats]:
     """Centres and extents of a window's pixels in pixels of the grid."""
     (top, bottom), (left, right) = window
     row, col = np.meshgrid(
         np.arange(top, bottom + 1.0), np.arange(left, right + 1.0), indexing="ij"
     )
-    t = raster.transform
+    t = place.transform
     xs, ys = to_grid(
-        crs, grid, (t.a * col + t.b * row + t.c).ravel(), (t.d * col + t.e * row + t.f).ravel()
+        place.crs,
+        grid,
+        (t.a * col + t.b * row + t.c).ravel(),
+        (t.d * col + t.e * row + t.f).ravel(),
     )
     x, y = xs.reshape(row.shape), ys.reshape(row.shape)
     with np.errstate(invalid="ignore"):

@@ -79,6 +79,17 @@ class Needs:
     opens: int
 
 
+def needs_of(source: Source, grid: GeoBox, rows: Span, cols: Span) -> Needs | None:
+    """What a box of a source takes; None if it does not say."""
+    needs = getattr(source, "needs", None)
+    return None if needs is None else needs(grid, rows, cols)
+
+
+def units_of(source: Source) -> tuple[str, ...]:
+    """Units of a source's bands; empty where nobody says."""
+    return tuple(getattr(source, "units", ())) or ("",) * len(source.bands)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SceneBand:
     """One band of a scene; what it leaves out is as in the scene.
@@ -96,7 +107,7 @@ class SceneBand:
             at after resampling.
         clip: Physical values are brought into (lowest, highest), as with top codes.
         units: UDUNITS string of the physical values; empty where nobody says. A
-            composite, and a stack, never mix two.
+            composite mixes no two in a band, nor do the times of a stack.
     """
 
     name: str
@@ -141,6 +152,9 @@ class Scene:
             None where nobody says.
         cloud_cover: Share of cloud according to its metadata, 0..1.
         verdict: What a check of its pixels against its metadata found.
+        transform: Where pixels lie, as the (a, b, c, d, e, f) of an affine transform from
+            (column, row) to (x, y), for files that do not say it themselves; it takes the
+            place of theirs.
     """
 
     id: str
@@ -154,6 +168,7 @@ class Scene:
     time: str | None = None
     cloud_cover: float | None = None
     verdict: str = ""
+    transform: tuple[float, float, float, float, float, float] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))
@@ -166,6 +181,8 @@ class Scene:
         _check_packing(where, self.scale, self.offset)
         if self.time is not None:
             object.__setattr__(self, "time", utc(self.time, what=where))
+        if self.transform is not None:
+            _check_transform(where, self.transform)
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -226,9 +243,10 @@ class Scene:
         data = {name: getattr(self, name) for name in _ALWAYS}
         data["nodata"] = _nodata_text(self.nodata)
         data["layers"] = [_layer_facts(layer) for layer in self.layers]
-        return data | {name: getattr(self, name) for name in ("time",) if getattr(self, name)}
+        return data | {name: getattr(self, name) for name in _SOMETIMES if getattr(self, name)}
 
 
+_SOMETIMES = ("time", "transform")
 _ALWAYS = ("id", "crs", "scale", "offset", "resampling", "footprint")
 _BAND_DEFAULTS = {field.name: field.default for field in fields(SceneBand)}
 
@@ -290,6 +308,15 @@ def _check_packing(where: str, scale: float | None, offset: float | None) -> Non
     finite = all(math.isfinite(value) for value in (scale, offset) if value is not None)
     if not finite or scale == 0:
         raise SpecError(f"{where}: scale and offset must be finite, scale not 0.")
+
+
+def _check_transform(where: str, transform: tuple[float, ...]) -> None:
+    finite = len(transform) == 6 and all(map(math.isfinite, transform))
+    if not finite or transform[0] * transform[4] == transform[1] * transform[3]:
+        raise SpecError(
+            f"{where}: a transform has six finite numbers (a, b, c, d, e, f), and an area. "
+            f"Received {transform!r}."
+        )
 
 
 def _check_range(where: str, name: str, span: tuple[float, float] | None) -> None:

@@ -21,12 +21,18 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
-BANDS = ("elevation", "slope", "northness", "eastness", "curvature")
-"""What :class:`Terrain` gives.
+DEFAULT_BANDS = ("elevation", "slope", "northness", "eastness", "curvature")
+"""What :class:`Terrain` gives unless told otherwise."""
+
+BANDS = (*DEFAULT_BANDS, "southness", "aspect")
+"""What :class:`Terrain` can give.
 
 elevation: as in the source, metres. slope: degrees, 0..90. northness and
 eastness: north and east component of the unit normal of the surface, -1..1,
-0 on flat ground. curvature: 1/(100 m), positive on ridges.
+0 on flat ground. curvature: 1/(100 m), positive on ridges. southness: minus
+northness. aspect: where the surface faces, downhill, in degrees clockwise from
+north, from 0 up to but without 360; NaN on flat ground. It is a circle: average
+northness and eastness instead.
 """
 
 
@@ -40,7 +46,7 @@ class Terrain:
     """
 
     elevation: Source
-    bands: tuple[str, ...] = BANDS
+    bands: tuple[str, ...] = DEFAULT_BANDS
 
     def __post_init__(self) -> None:
         unknown = [band for band in self.bands if band not in BANDS]
@@ -62,16 +68,23 @@ class Terrain:
 
     def check(self, grid: GeoBox) -> None:
         """See :meth:`cube.scenes.Source.check`; slopes need a grid in metres."""
-        units = (
-            {axis.unit_conversion_factor for axis in grid.crs.proj.axis_info} if grid.crs else ()
-        )
-        if grid.crs is None or not grid.crs.projected or units != {1.0}:
-            raise SourceError("Slopes need a projected grid, in metres; warp onto one first.")
+        check_metres(grid, what="Slopes")
         self.elevation.check(grid)
 
     def describe(self) -> dict[str, Any]:
         """See :meth:`cube.scenes.Source.describe`."""
         return {"terrain": list(self.bands), "elevation": self.elevation.describe()}
+
+
+def check_metres(grid: GeoBox, *, what: str) -> None:
+    """Refuse a grid whose pixels are not measured in metres.
+
+    Raises:
+        SourceError: ``what`` needs a projected grid, in metres.
+    """
+    units = {axis.unit_conversion_factor for axis in grid.crs.proj.axis_info} if grid.crs else ()
+    if grid.crs is None or not grid.crs.projected or units != {1.0}:
+        raise SourceError(f"{what} need a projected grid, in metres; warp onto one first.")
 
 
 def derive(elevation: FloatArray, *, pixel_yx: tuple[float, float]) -> dict[str, FloatArray]:
@@ -84,7 +97,8 @@ def derive(elevation: FloatArray, *, pixel_yx: tuple[float, float]) -> dict[str,
     Returns:
         Band name to float64 of shape (y, x); see :data:`BANDS`. NaN wherever
         one of the 3 x 3 pixels is; curvature, which takes no corners, where one
-        of the other five is; elevation itself only where its own is.
+        of the other five is; elevation itself only where its own is. aspect also
+        on flat ground.
     """
     z = elevation.astype("float64")
     height, width = pixel_yx
@@ -96,15 +110,28 @@ def derive(elevation: FloatArray, *, pixel_yx: tuple[float, float]) -> dict[str,
     # Horn gives the centre no weight; where nothing was observed there is no slope all the same.
     steepness = np.where(np.isnan(centre), np.nan, np.hypot(uphill_east, uphill_north))
     length = np.hypot(1.0, steepness)
+    northness, eastness = -uphill_north / length, -uphill_east / length
     bend_x = (z[1:-1, :-2] + z[1:-1, 2:]) / 2 - centre
     bend_y = (north[:, 1:-1] + south[:, 1:-1]) / 2 - centre
     return {
         "elevation": centre,
         "slope": np.degrees(np.arctan(steepness)),
-        "northness": -uphill_north / length,
-        "eastness": -uphill_east / length,
+        "northness": northness,
+        "eastness": eastness,
         "curvature": -200.0 * (bend_x / width**2 + bend_y / height**2),
+        "southness": -northness,
+        "aspect": _aspect(northness, eastness),
     }
+
+
+def _aspect(northness: FloatArray, eastness: FloatArray) -> FloatArray:
+    """Degrees clockwise from north, NaN where there is no direction."""
+    degrees = np.degrees(np.arctan2(eastness, northness))
+    turned = np.where(degrees < 0, degrees + 360, degrees)
+    # A hair west of north would be 360 once it is float32.
+    turned[turned.astype("float32") == 360] = 0.0
+    turned[(northness == 0) & (eastness == 0)] = np.nan
+    return turned
 
 
 def _smooth(z: FloatArray, axis: int) -> FloatArray:

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from affine import Affine
 
-from cube.coordinates import check_crs, same_crs
+from cube.coordinates import Place, check_crs, same_crs
 from cube.errors import PartialError, SourceError
 from cube.filters import BLOCKWISE, PAD, filter_scale, filtered
 from cube.kernels import REACH
-from cube.rasters import read_window, with_raster
+from cube.rasters import read_window, shown, with_raster
 from cube.sampling import deposited, sampled
 from cube.scenes import Scene, SceneBand, Span
 
@@ -133,7 +134,8 @@ def _read(
 ) -> Floats:
     """Stored values as floats, NaN for nodata: shape (band, rows, cols)."""
     _check_bands(raster, scene, layers)
-    shift = _aligned(raster, scene, grid)
+    place = _place(raster, scene)
+    shift = _aligned(place, grid)
     if shift is not None:
         (top, bottom), (left, right), (down, across) = *box, shift
         return read_window(
@@ -141,11 +143,11 @@ def _read(
         )
     resampling = str(layers[0].resampling)
     if resampling == "sum":
-        return deposited(raster, scene.crs, grid, box, layers)
-    scale = filter_scale(raster, scene.crs, grid)
+        return deposited(raster, place, grid, box, layers)
+    scale = filter_scale(raster, place, grid)
     if resampling == "nearest" or (resampling in REACH and min(scale) >= _UNCOARSENED):
-        return sampled(raster, scene.crs, grid, box, layers)
-    return filtered(raster, scene.crs, grid, box, layers, scale)
+        return sampled(raster, place, grid, box, layers)
+    return filtered(raster, place, grid, box, layers, scale)
 
 
 def _check_bands(raster: DatasetReader, scene: Scene, layers: Sequence[SceneBand]) -> None:
@@ -161,15 +163,25 @@ def _check_bands(raster: DatasetReader, scene: Scene, layers: Sequence[SceneBand
         )
 
 
-def _aligned(raster: DatasetReader, scene: Scene, grid: GeoBox) -> Span | None:
+def _place(raster: DatasetReader, scene: Scene) -> Place:
+    transform = Affine(*scene.transform) if scene.transform else raster.transform
+    if not scene.transform and transform.is_identity:
+        raise SourceError(
+            f"{scene.id!r}: {shown(raster.name)!r} does not say where its pixels lie; give the "
+            f"scene a transform=."
+        )
+    return Place(scene.crs, transform)
+
+
+def _aligned(place: Place, grid: GeoBox) -> Span | None:
     """Rows and columns from the grid's first pixel to the file's, if their pixels are the same."""
-    if not same_crs(scene.crs, grid):
+    if not same_crs(place.crs, grid):
         return None
     height, width = grid.shape
-    onto = ~raster.transform @ grid.transform
+    onto = ~place.transform @ grid.transform
     col, row = round(onto.c), round(onto.f)
-    for place in ((0, 0), (width, 0), (0, height), (width, height)):
-        there = onto @ place
-        if max(abs(there[0] - place[0] - col), abs(there[1] - place[1] - row)) > _SAME:
+    for corner in ((0, 0), (width, 0), (0, height), (width, height)):
+        there = onto @ corner
+        if max(abs(there[0] - corner[0] - col), abs(there[1] - corner[1] - row)) > _SAME:
             return None
     return row, col

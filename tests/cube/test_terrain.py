@@ -12,7 +12,8 @@ from odc.geo.geobox import GeoBox
 
 from cube.errors import SourceError
 from cube.scenes import Scene, SceneBand
-from cube.terrain import BANDS, Terrain, derive
+from cube.terrain import BANDS, DEFAULT_BANDS, Terrain, derive
+from tests.cube.sources import AROUND, BOXES, Everywhere, assert_same_in_any_box
 from tests.rasters import UTM, grid_at, noise, whole, write_tiff
 
 Y, X = np.mgrid[:12, :15].astype("float64")
@@ -63,8 +64,9 @@ class TestSurfaces:
 
     def test_flat_ground_has_no_slope_orientation_or_curvature(self):
         bands = derived(np.full((5, 6), 321.0))
-        for band in BANDS[1:]:
+        for band in ("slope", "northness", "eastness", "curvature", "southness"):
             np.testing.assert_array_equal(bands[band], np.zeros((3, 4)), err_msg=band)
+        assert np.isnan(bands["aspect"]).all()
 
     def test_a_hill_is_curved_up_and_a_bowl_down(self):
         hill = 100 - ((Y - 5) ** 2 + (X - 7) ** 2) * 100.0 / 2  # pixels of 10 m: 1 m per m2
@@ -84,6 +86,37 @@ class TestSurfaces:
         assert ((bands["slope"] >= 0) & (bands["slope"] < 90)).all()
 
 
+class TestAspect:
+    @pytest.mark.parametrize("degrees", [0, 1, 45, 90, 135, 180, 225, 270, 315, 359])
+    def test_a_plane_faces_where_it_was_turned_to(self, degrees):
+        north, east = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+        bands = derived(-(-Y * north + X * east))  # falls to there; Y counts southwards
+        aspect = bands["aspect"]
+        np.testing.assert_allclose(np.cos(np.radians(aspect)), north, atol=1e-9)
+        np.testing.assert_allclose(np.sin(np.radians(aspect)), east, atol=1e-9)
+        assert ((aspect >= 0) & (aspect < 360)).all()
+
+    def test_a_dome_faces_away_from_its_top(self):
+        aspect = derived(-((Y - 5) ** 2) - (X - 7) ** 2)["aspect"]
+        row, col = Y[1:-1, 1:-1] - 5, X[1:-1, 1:-1] - 7
+        away = np.degrees(np.arctan2(col, -row)) % 360
+        away[(row == 0) & (col == 0)] = np.nan
+        np.testing.assert_allclose(aspect, away, atol=1e-9)
+
+    def test_it_and_the_slope_give_the_normal(self):
+        bands = derived(noise((20, 20), seed=9) * 3)
+        steep = np.sin(np.radians(bands["slope"]))
+        turned = np.radians(bands["aspect"])
+        np.testing.assert_allclose(bands["northness"], steep * np.cos(turned), atol=1e-12)
+        np.testing.assert_allclose(bands["eastness"], steep * np.sin(turned), atol=1e-12)
+        np.testing.assert_array_equal(bands["southness"], -bands["northness"])
+
+    def test_a_hair_west_of_north_is_north_and_not_360(self):
+        aspect = derived(Y + X * 1e-9)["aspect"]
+        assert (aspect == 0).all()
+        assert (derived(Y + X * 1e-4)["aspect"].astype("float32") < 360).all()
+
+
 class TestFormula:
     def test_it_equals_a_plain_loop_of_horn_and_of_zevenbergen_and_thorne(self):
         z, (height, width) = noise((9, 11), seed=3).astype("float64") * 20, (25.0, 30.0)
@@ -101,6 +134,9 @@ class TestFormula:
                     "eastness": -east / length,
                     "curvature": -200
                     * (((d + f) / 2 - e) / width**2 + ((b + h) / 2 - e) / height**2),
+                    "southness": -south / length,
+                    # Downhill lies (-east, south) eastwards and northwards.
+                    "aspect": (90 - math.degrees(math.atan2(south, -east))) % 360,
                 }
                 for band in BANDS:
                     assert bands[band][i, j] == pytest.approx(loop[band], rel=1e-12, abs=1e-12)
@@ -111,7 +147,7 @@ class TestFormula:
         bands, around = derived(z), np.zeros((7, 9), bool)
         around[2:5, 3:6] = True
         np.testing.assert_array_equal(np.isnan(bands["elevation"]), np.isnan(z[1:-1, 1:-1]))
-        for band in ("slope", "northness", "eastness"):
+        for band in ("slope", "northness", "eastness", "southness", "aspect"):
             np.testing.assert_array_equal(np.isnan(bands[band]), around, err_msg=band)
         around[[2, 2, 4, 4], [3, 5, 3, 5]] = False
         np.testing.assert_array_equal(np.isnan(bands["curvature"]), around)
@@ -155,8 +191,16 @@ class TestSource:
         z = elevation.read(self.GRID, (top - 1, bottom + 1), (left - 1, right + 1))[0]
         expected = derive(z, pixel_yx=(30.0, 30.0))
         found = Terrain(elevation=elevation).read(self.GRID, *whole(self.GRID))
-        for band, values in zip(BANDS, found, strict=True):
+        assert DEFAULT_BANDS == ("elevation", "slope", "northness", "eastness", "curvature")
+        for band, values in zip(DEFAULT_BANDS, found, strict=True):
             np.testing.assert_array_equal(values, expected[band].astype("float32"))
+
+    def test_it_asks_for_one_more_pixel_on_every_side_at_edges_too(self):
+        made = Everywhere(bands=("z",), value=lambda row, col: 50 * np.sin(row / 3) + col % 7)
+        terrain = Terrain(elevation=made, bands=BANDS)
+        assert_same_in_any_box(terrain, grid_at((30, 37)))
+        asked = [((a - 1, b + 1), (c - 1, d + 1)) for (a, b), (c, d) in [AROUND, *BOXES]]
+        assert made.boxes == asked
 
     def test_bands_come_by_name_and_in_the_order_asked_for(self, elevation):
         everything = Terrain(elevation=elevation).read(self.GRID, (0, 20), (0, 30))

@@ -1,0 +1,175 @@
+"""Pixels of STAC items through stackstac, a box at a time: the one module that names it.
+
+stackstac makes items into one array (item, asset, y, x) and asks a reader for the pixels of each.
+It is given no choice: the grid's own bounds and resolution, and a reader that is the one warp of
+the cube, so that a scene has the same pixels, to the bit, as from a file. No graph holds more
+than a box, and nothing of a box outlives it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cube.errors import SourceError, SpecError
+from cube.scenes import Scene, Span
+from cube.warp import partial_error, read_scene
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+    from rasterio.windows import Window
+
+Floats = npt.NDArray[np.floating[Any]]
+
+_EPSG = 4326
+"""stackstac labels an array with a code. Ours stands for the grid's CRS, which may have none; where
+items and array share a label, it transforms nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackReader:
+    """Pixels of scenes that come from STAC; see :class:`cube.scenes.PixelReader`.
+
+    Attributes:
+        sign: Makes a URL of an href that can be opened now, such as
+            ``planetary_computer.sign_url``; called for each file just before it is opened. Must
+            pickle. None opens hrefs as they are.
+        dtype: Of the values: ``"float32"``, or ``"float64"``.
+    """
+
+    sign: Callable[[str], str] | None = None
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ("float32", "float64"):
+            raise SpecError(f"dtype must be float32 or float64. Received {self.dtype!r}.")
+
+    def read(
+        self, scenes: Sequence[Scene], bands: Sequence[str], grid: GeoBox, rows: Span, cols: Span
+    ) -> Floats:
+        """See :meth:`cube.scenes.PixelReader.read`."""
+        from stackstac.prepare import prepare_items
+        from stackstac.to_dask import items_to_dask
+
+        readers = _Readers(scenes=scenes, grid=grid, rows=rows, cols=cols, sign=self.sign)
+        bounds = _bounds(grid, rows, cols)
+        shape = len(scenes), len(bands), rows[1] - rows[0], cols[1] - cols[0]
+        # The two halves of stackstac.stack; coordinates, which it would add, are not needed.
+        table, spec, *_ = prepare_items(
+            [_item(place, scene, bands, bounds) for place, scene in enumerate(scenes)],
+            assets=list(bands),
+            epsg=_EPSG,
+            bounds=bounds,
+            resolution=(abs(grid.transform.a), abs(grid.transform.e)),
+            snap_bounds=False,
+            rescale=False,
+            dtype=np.dtype(self.dtype),
+        )
+        stack = items_to_dask(
+            table,
+            spec,
+            chunksize=shape,
+            dtype=np.dtype(self.dtype),
+            # A number of NumPy: the last releases of stackstac look at it in two ways.
+            fill_value=np.dtype(self.dtype).type(np.nan),
+            rescale=False,
+            errors_as_nodata=(),
+            reader=readers,
+        )
+        if stack.shape != shape:
+            raise SourceError(f"stackstac made {stack.shape} pixels of a box of {shape}.")
+        values: Floats = stack.compute(scheduler="synchronous")
+        if readers.lost:
+            raise partial_error(readers.lost)
+        # Where nothing was read, stackstac repeats one NaN, which cannot be written to.
+        return values if values.flags.writeable else values.copy()
+
+
+def _bounds(grid: GeoBox, rows: Span, cols: Span) -> tuple[float, float, float, float]:
+    """Left, bottom, right, top of a box."""
+    left, top = grid.transform @ (cols[0], rows[0])
+    right, bottom = grid.transform @ (cols[1], rows[1])
+    return left, bottom, right, top
+
+
+def _item(
+    place: int, scene: Scene, bands: Sequence[str], bounds: tuple[float, float, float, float]
+) -> dict[str, Any]:
+    """A STAC item as stackstac reads it, whose hrefs say which band of which scene is meant."""
+    return {
+        "id": scene.id,
+        "properties": {"datetime": scene.time or "1970-01-01T00:00:00Z", "proj:epsg": _EPSG,
+                       "proj:bbox": bounds},
+        "assets": {band: {"href": f"{place}/{band}"} for band in bands},
+    }  # fmt: skip
+
+
+@dataclass(slots=True, kw_only=True)
+class _Readers:
+    """Makes readers as stackstac wants them; and knows which scenes they lost.
+
+    Attributes:
+        scenes: Those of the items, in order.
+        grid: The whole target grid.
+        rows: The box.
+        cols: The box.
+        sign: See :class:`StackReader`.
+        lost: Scenes that cannot be read, with the reason.
+    """
+
+    scenes: Sequence[Scene]
+    grid: GeoBox
+    rows: Span
+    cols: Span
+    sign: Callable[[str], str] | None
+    lost: dict[str, str] = field(default_factory=dict)
+
+    def __call__(self, *, url: str, dtype: np.dtype[Any], **_: Any) -> _Reader:
+        place, _slash, band = url.partition("/")
+        return _Reader(of=self, scene=self.scenes[int(place)], band=band, dtype=dtype)
+
+    def __dask_tokenize__(self) -> str:
+        # Dask would take all scenes and the grid apart to name a task that is done at once.
+        return uuid.uuid4().hex
+
+
+@dataclass(slots=True, kw_only=True)
+class _Reader:
+    """One band of one scene, in windows of a box; stackstac's protocol."""
+
+    of: _Readers
+    scene: Scene
+    band: str
+    dtype: np.dtype[Any]
+
+    def read(self, window: Window) -> Floats:
+        (top, left), (height, width) = (
+            (self.of.rows[0], self.of.cols[0]),
+            (
+                window.height,
+                window.width,
+            ),
+        )
+        rows = top + window.row_off, top + window.row_off + height
+        cols = left + window.col_off, left + window.col_off + width
+        if self.scene.id not in self.of.lost:
+            try:
+                scene = _signed(self.scene.select([self.band]), self.of.sign)
+                return read_scene(scene, self.of.grid, rows, cols)[0].astype(self.dtype, copy=False)
+            except SourceError as error:
+                self.of.lost[self.scene.id] = str(error)
+        return np.full((height, width), np.nan, self.dtype)
+
+    def close(self) -> None:
+        """Nothing stays open."""
+
+
+def _signed(scene: Scene, sign: Callable[[str], str] | None) -> Scene:
+    if sign is None:
+        return scene
+    return replace(scene, layers=tuple(replace(one, href=sign(one.href)) for one in scene.layers))

@@ -1,0 +1,392 @@
+"""Many scenes to one image: a source that chooses or averages the clear observations of a pixel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cube import reducing
+from cube.coordinates import check_crs
+from cube.errors import PartialError, SourceError, SpecError
+from cube.footprints import Footprints
+from cube.observations import Observations, Seen, batches
+from cube.quality import Quality
+from cube.scenes import Needs, PixelReader, Scene, Span
+from cube.scoring import Score
+from cube.spec import digest
+from cube.warp import FileReader, partial_error
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+
+Floats = npt.NDArray[np.floating[Any]]
+Box = tuple[Span, Span]
+
+STACKED: dict[str, Callable[[Floats], Floats]] = {
+    "median": reducing.median,
+    "geometric_median": reducing.geometric_median,
+    "medoid": reducing.medoid,
+}
+"""Methods that need all observations of a pixel at once; a box is cut so that they fit."""
+
+STREAMED: dict[str, type[reducing.Reducer]] = {
+    "mean": reducing.Mean,
+    "first": reducing.First,
+    "last": reducing.Last,
+    "best": reducing.Highest,
+}
+"""Methods that take scene after scene."""
+
+METHODS = (*STACKED, *STREAMED)
+
+MEMORY_BYTES = 256_000_000
+"""For the observations of a box."""
+
+_LISTED = 50
+"""So many scenes are named in a description; more are told by their digest alone."""
+
+_READING = 4
+"""The part of the memory that is for reading: one in so many."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Composite:
+    """Clear observations of many scenes, as one image.
+
+    A pixel of a scene is clear if it is observed and the quality band says so. Scenes count in
+    the order of time, then of id. Those far from a box are not looked at.
+
+    Attributes:
+        scenes: In any order; kept sorted. They may overlap and differ in CRS, grid and dtype.
+        bands: Bands to give, which all scenes have.
+        method: One of :data:`METHODS`. ``median`` and ``mean`` take each band by itself;
+            ``geometric_median`` and ``medoid`` only observations with all bands. ``first``,
+            ``last`` and ``best`` take all bands of a pixel from one scene.
+        quality: What is clear; None takes whatever is observed.
+        score: For ``best``: what is best.
+        reader: How pixels are got. It decides nothing about values.
+        dtype: Of what is computed: ``"float32"``, or ``"float64"`` for numbers of more than seven
+            digits.
+        memory_bytes: For the observations of a box, however many there are. It decides
+            nothing about values.
+    """
+
+    scenes: tuple[Scene, ...]
+    bands: tuple[str, ...]
+    method: str = "median"
+    quality: Quality | None = None
+    score: Score | None = None
+    reader: PixelReader = field(default_factory=FileReader)
+    dtype: str = "float32"
+    memory_bytes: int = MEMORY_BYTES
+    _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        ordered = sorted(self.scenes, key=lambda scene: (scene.time or "", scene.id))
+        object.__setattr__(self, "scenes", tuple(ordered))
+        object.__setattr__(self, "bands", tuple(self.bands))
+        _check_method(self)
+        _check_scenes(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept": {}}
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """Bands that are read: those to give, of quality and for the score."""
+        quality = () if self.quality is None else (self.quality.band,)
+        return tuple(dict.fromkeys((*self.bands, *quality, *self._scored)))
+
+    @property
+    def _scored(self) -> tuple[str, ...]:
+        return () if self.score is None else tuple(self.score.bands)
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Units of the bands; empty where nobody says."""
+        return tuple(self.scenes[0].band(band).units for band in self.bands)
+
+    def read(self, grid: GeoBox, rows: Span, cols: Span) -> Floats:
+        """See :meth:`cube.scenes.Source.read`.
+
+        Raises:
+            PartialError: Scenes that meet the box cannot be read; each with its reason.
+        """
+        scenes = self.near(grid, rows, cols)
+        found = np.full((len(self.bands), rows[1] - rows[0], cols[1] - cols[0]), np.nan, self.dtype)
+        for box in self._boxes(len(scenes), (rows, cols)) if scenes else ():
+            (top, bottom), (left, right) = box
+            own = slice(top - rows[0], bottom - rows[0]), slice(left - cols[0], right - cols[0])
+            found[(slice(None), *own)] = self._reduced(scenes, grid, box)
+        return found
+
+    def near(self, grid: GeoBox, rows: Span, cols: Span) -> list[Scene]:
+        """The scenes that may meet a box of a grid."""
+        key = (str(grid.crs), tuple(grid.transform))
+        kept = self._kept.get("footprints")
+        if kept is None or kept[0] != key:
+            # One tuple, so that threads never see the key of one grid with the index of another.
+            kept = key, Footprints(self.scenes, grid)
+            self._kept["footprints"] = kept
+        return [self.scenes[i] for i in kept[1].near(rows, cols)]
+
+    def observations(self, grid: GeoBox) -> Observations:
+        """How the observations of the scenes are got on a grid."""
+        return Observations(
+            grid=grid,
+            quality=self.quality,
+            reader=self.reader,
+            dtype=self.dtype,
+            batch_bytes=self.memory_bytes // _READING,
+        )
+
+    def _reduced(self, scenes: Sequence[Scene], grid: GeoBox, box: Box) -> Floats | float:
+        if self.method in STREAMED:
+            return self.streamed(STREAMED[self.method](), scenes, grid, box)
+        observations = self.observations(grid)
+        seen = observations.clear(scenes, box)
+        parts: dict[str, Floats] = {}
+        for group in self._groups():
+            reduced = STACKED[self.method](observations.values(seen, group, box))
+            parts |= zip(group, reduced, strict=True)
+        return np.stack([parts[band] for band in self.bands])
+
+    def streamed(
+        self, reducer: reducing.Reducer, scenes: Sequence[Scene], grid: GeoBox, box: Box
+    ) -> Floats | float:
+        """What a reducer makes of the clear observations, scene by scene; NaN of none."""
+        observations = self.observations(grid)
+        added, lost = False, dict[str, str]()
+        for batch in batches(scenes, self._at_once(box)):
+            try:
+                seen = observations.clear(batch, box, halo_px=self._halo_px)
+                values = self._values(observations, seen, box)
+            except PartialError as error:
+                lost |= error.scenes
+                continue
+            for (scene, clear), value in zip(seen, values, strict=True):
+                reducer.add(value[: len(self.bands)], score=self._score(scene, clear, value))
+                added = True
+        if lost:
+            raise partial_error(lost)
+        return reducer.result() if added else math.nan
+
+    def _values(self, observations: Observations, seen: Seen, box: Box) -> Floats:
+        """Bands to give, then those that only the score needs."""
+        bands = (*self.bands, *(band for band in self._scored if band not in self.bands))
+        return observations.values(seen, bands, box, halo_px=self._halo_px)
+
+    def _score(self, scene: Scene, clear: npt.NDArray[np.bool_], values: Floats) -> Floats | None:
+        if self.score is None:
+            return None
+        bands = (*self.bands, *(band for band in self._scored if band not in self.bands))
+        by_name = dict(zip(bands, values, strict=True))
+        return self.score.score(scene, {band: by_name[band] for band in self._scored}, clear)
+
+    @property
+    def _halo_px(self) -> int:
+        return 0 if self.score is None else self.score.halo_px
+
+    def _at_once(self, box: Box) -> int:
+        """Scenes of a streamed method that are read at once."""
+        return max(
+            1, self.memory_bytes // _READING // (_area(box) * len(self.used) * self._itemsize)
+        )
+
+    @property
+    def _itemsize(self) -> int:
+        return np.dtype(self.dtype).itemsize
+
+    def _boxes(self, count: int, box: Box) -> Iterator[Box]:
+        """Parts of a box whose observations fit into memory."""
+        if self.method in STREAMED:
+            yield box
+            return
+        depth = max(len(group) for group in self._groups())
+        # Beside the values, for each observation, whether it is clear.
+        each = count * (depth * self._itemsize + 1)
+        yield from cut(box, max(1, int(self.memory_bytes * (1 - 1 / _READING) / each)))
+
+    def _groups(self) -> list[tuple[str, ...]]:
+        """Bands that are reduced together: all, or those of a file where each is by itself."""
+        if self.method != "median" or (self.quality is not None and self.quality.complete):
+            return [self.bands]
+        files: dict[str, list[str]] = {}
+        for band in self.bands:
+            files.setdefault(self.scenes[0].band(band).href, []).append(band)
+        return [tuple(group) for group in files.values()]
+
+    def check(self, grid: GeoBox) -> None:
+        """See :meth:`cube.scenes.Source.check`."""
+        of_crs = {scene.crs: scene for scene in reversed(self.scenes)}
+        for crs, scene in of_crs.items():
+            check_crs(crs, grid, what=repr(scene.id))
+        height, width = grid.shape
+        if not self.near(grid, (0, height), (0, width)):
+            self.scenes[0].check(grid)
+            raise SourceError(
+                f"None of the {len(self.scenes)} scenes meets the grid; check place and CRS."
+            )
+
+    def needs(self, grid: GeoBox, rows: Span, cols: Span) -> Needs:
+        """What a box takes; see :class:`cube.scenes.Needs`."""
+        count, pixels = len(self.near(grid, rows, cols)), _area((rows, cols))
+        each = pixels * len(self.used) * self._itemsize
+        # One scene as it is read: stored, as floats, and where its pixels lie.
+        single = pixels * (2 * len(self.used) * self._itemsize + 48)
+        return Needs(
+            read_bytes=count * each,
+            peak_bytes=single + min(count * each, self.memory_bytes),
+            opens=count * len(self.used),
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """See :meth:`cube.scenes.Source.describe`; many scenes by their digest alone."""
+        if "description" not in self._kept:
+            self._kept["description"] = self._described()
+        return dict(self._kept["description"])
+
+    def _described(self) -> dict[str, Any]:
+        times = [scene.time for scene in self.scenes if scene.time]
+        facts: dict[str, Any] = {
+            "composite": self.method,
+            "bands": list(self.bands),
+            "quality": None if self.quality is None else self.quality.describe(),
+            "scenes": len(self.scenes),
+            "scenes_digest": digest([scene.select(self.used).describe() for scene in self.scenes]),
+        }
+        if times:
+            facts |= {"first": times[0], "last": times[-1]}
+        if self.score is not None:
+            facts["score"] = self.score.describe()
+        if self.dtype != "float32":
+            facts["dtype"] = self.dtype
+        if len(self.scenes) <= _LISTED:
+            facts["ids"] = [scene.id for scene in self.scenes]
+        return facts
+
+
+COUNT_BAND = "clear_observations"
+"""The one band of a count."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClearCount:
+    """Number of scenes of a composite in which all its bands are clear, for each pixel.
+
+    Attributes:
+        of: The composite; its method does not matter.
+    """
+
+    of: Composite
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """One, :data:`COUNT_BAND`."""
+        return (COUNT_BAND,)
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """A number."""
+        return ("1",)
+
+    def read(self, grid: GeoBox, rows: Span, cols: Span) -> Floats:
+        """See :meth:`cube.scenes.Source.read`; 0 where nothing is clear, never NaN."""
+        scenes = self.of.near(grid, rows, cols)
+        found = np.zeros((1, rows[1] - rows[0], cols[1] - cols[0]), "float32")
+        counted = self.of.streamed(reducing.Count(), scenes, grid, (rows, cols))
+        return found if isinstance(counted, float) else counted.astype("float32")
+
+    def check(self, grid: GeoBox) -> None:
+        """See :meth:`cube.scenes.Source.check`."""
+        self.of.check(grid)
+
+    def needs(self, grid: GeoBox, rows: Span, cols: Span) -> Needs:
+        """What a box takes; see :class:`cube.scenes.Needs`."""
+        return self.of.needs(grid, rows, cols)
+
+    def describe(self) -> dict[str, Any]:
+        """See :meth:`cube.scenes.Source.describe`."""
+        return {"count": "clear", "of": self.of.describe()}
+
+
+def cut(box: Box, pixels: int) -> Iterator[Box]:
+    """Parts of a box of so many pixels at most, by halving the longer side."""
+    (top, bottom), (left, right) = box
+    if _area(box) <= pixels or _area(box) == 1:
+        yield box
+    elif bottom - top >= right - left:
+        middle = (top + bottom) // 2
+        yield from cut(((top, middle), (left, right)), pixels)
+        yield from cut(((middle, bottom), (left, right)), pixels)
+    else:
+        middle = (left + right) // 2
+        yield from cut(((top, bottom), (left, middle)), pixels)
+        yield from cut(((top, bottom), (middle, right)), pixels)
+
+
+def _area(box: Box) -> int:
+    return (box[0][1] - box[0][0]) * (box[1][1] - box[1][0])
+
+
+def _check_method(composite: Composite) -> None:
+    method, score, quality = composite.method, composite.score, composite.quality
+    if method not in METHODS:
+        raise SpecError(
+            f"A composite's method is one of {', '.join(METHODS)}. Received {method!r}."
+        )
+    if (method == "best") != (score is not None):
+        raise SpecError("A composite takes a score if, and only if, its method is 'best'.")
+    if score is not None and score.halo_px and quality is None:
+        raise SpecError("A score by the distance to clouds needs quality=, which tells them.")
+    if composite.dtype not in ("float32", "float64"):
+        raise SpecError(f"dtype must be float32 or float64. Received {composite.dtype!r}.")
+    if composite.memory_bytes < 1_000_000:
+        raise SpecError(
+            f"memory_bytes must be 1,000,000 or more. Received {composite.memory_bytes!r}."
+        )
+
+
+def _check_scenes(composite: Composite) -> None:
+    """Refuse scenes that cannot be mixed."""
+    scenes, bands = composite.scenes, composite.bands
+    if not scenes:
+        raise SourceError("A composite needs one scene or more. Received none.")
+    if not bands or len(set(bands)) != len(bands):
+        raise SourceError(f"Bands must be named, once each. Received {bands}.")
+    ids: set[str] = set()
+    units: dict[str, tuple[str, str]] = {}
+    for scene in scenes:
+        if scene.id in ids:
+            raise SourceError(f"Scenes must have ids of their own. Received {scene.id!r} twice.")
+        ids.add(scene.id)
+        _check_bands(scene, composite)
+        for layer in scene.layers:
+            unit, of = units.setdefault(layer.name, (layer.units, scene.id))
+            if layer.units != unit and layer.name in bands:
+                raise SourceError(
+                    f"Band {layer.name!r} is in {unit or 'no unit'} in scene {of!r} and in "
+                    f"{layer.units or 'no unit'} in {scene.id!r}; give them two names."
+                )
+
+
+def _check_bands(scene: Scene, composite: Composite) -> None:
+    missing = set(composite.used).difference(scene.bands)
+    if missing:
+        raise SourceError(
+            f"Scene {scene.id!r} has no band {', '.join(map(repr, sorted(missing)))}. "
+            f"It has: {', '.join(scene.bands)}."
+        )
+    if composite.quality is not None:
+        layer = next(layer for layer in scene.layers if layer.name == composite.quality.band)
+        resampling = layer.resampling or scene.resampling
+        if resampling not in ("nearest", "mode"):
+            raise SourceError(
+                f"Scene {scene.id!r}: its quality band {layer.name!r} is resampled as "
+                f"{resampling}, which makes numbers that mean nothing; give resampling='nearest'."
+            )

@@ -1,0 +1,131 @@
+"""Clear observations: what scenes saw of a box, NaN where it was not clear."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cube.errors import PartialError
+from cube.quality import Quality
+from cube.reducing import complete
+from cube.scenes import PixelReader, Scene, Span
+from cube.warp import partial_error
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+
+Floats = npt.NDArray[np.floating[Any]]
+Booleans = npt.NDArray[np.bool_]
+Box = tuple[Span, Span]
+Seen = list[tuple[Scene, Booleans]]
+"""Scenes that see something of a box, each with where."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observations:
+    """How observations are got, some scenes at a time.
+
+    Attributes:
+        grid: The target grid.
+        quality: What is clear; None takes whatever is observed.
+        reader: How pixels are got.
+        dtype: Of the values.
+        batch_bytes: For the pixels that are read at once, if they are of several scenes.
+    """
+
+    grid: GeoBox
+    quality: Quality | None
+    reader: PixelReader
+    dtype: str
+    batch_bytes: int
+
+    def clear(self, scenes: Sequence[Scene], box: Box, *, halo_px: int = 0) -> Seen:
+        """Where scenes are clear, of those which are somewhere in a box.
+
+        Args:
+            scenes: To look at.
+            box: Rows and columns.
+            halo_px: By so many pixels the masks, (y, x), are wider than the box on every side.
+
+        Raises:
+            PartialError: Quality bands cannot be read.
+        """
+        if self.quality is None:
+            shape = tuple(length + 2 * halo_px for length in _shape(box))
+            return [(scene, np.ones(shape, bool)) for scene in scenes]
+        wide = _wider(box, halo_px + self.quality.grow_px)
+        found: Seen = []
+        for batch, values in self._read(scenes, (self.quality.band,), wide):
+            for scene, value in zip(batch, values, strict=True):
+                mask = self.quality.clear(value[0])
+                if _inner(mask, halo_px).any():
+                    found.append((scene, mask))
+        return found
+
+    def values(self, seen: Seen, bands: Sequence[str], box: Box, *, halo_px: int = 0) -> Floats:
+        """What clear observations are.
+
+        Args:
+            seen: What :meth:`clear` gave for this box, with the same halo.
+            bands: To read.
+            box: Rows and columns.
+            halo_px: See :meth:`clear`.
+
+        Returns:
+            Shape (scene, band, rows, cols), NaN where a scene is not clear.
+
+        Raises:
+            PartialError: Scenes cannot be read.
+        """
+        stack = np.empty((len(seen), len(bands), *_shape(box)), self.dtype)
+        place = 0
+        for batch, values in self._read([scene for scene, _ in seen], bands, box):
+            for value in values:
+                stack[place] = value
+                stack[place, :, ~_inner(seen[place][1], halo_px)] = np.nan
+                if self.quality is not None and self.quality.complete:
+                    stack[place, :, ~complete(stack[place])] = np.nan
+                place += 1
+            del batch
+        return stack
+
+    def _read(
+        self, scenes: Sequence[Scene], bands: Sequence[str], box: Box
+    ) -> Iterator[tuple[Sequence[Scene], Floats]]:
+        """Pixels of scenes in batches; once one is lost, the others are only looked at."""
+        pixels = _shape(box)[0] * _shape(box)[1]
+        each = pixels * len(bands) * np.dtype(self.dtype).itemsize
+        lost: dict[str, str] = {}
+        for batch in batches(scenes, max(1, self.batch_bytes // each)):
+            try:
+                values = self.reader.read(batch, bands, self.grid, *box)
+            except PartialError as error:
+                lost |= error.scenes
+            else:
+                if not lost:
+                    yield batch, values
+        if lost:
+            raise partial_error(lost)
+
+
+def batches(scenes: Sequence[Scene], size: int) -> Iterator[Sequence[Scene]]:
+    """So many scenes at a time."""
+    for start in range(0, len(scenes), size):
+        yield scenes[start : start + size]
+
+
+def _shape(box: Box) -> tuple[int, int]:
+    return box[0][1] - box[0][0], box[1][1] - box[1][0]
+
+
+def _wider(box: Box, px: int) -> Box:
+    (top, bottom), (left, right) = box
+    return (top - px, bottom + px), (left - px, right + px)
+
+
+def _inner(mask: Booleans, px: int) -> Booleans:
+    return mask[px:-px, px:-px] if px else mask
