@@ -6,20 +6,21 @@ import contextlib
 import math
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyproj
-import rasterio
 from odc.geo.geobox import GeoBox
 from rasterio.enums import MaskFlags
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 
-from cube.errors import SourceError
+from cube.errors import SourceError, SpecError
 from cube.polygons import datum_is_known
-from cube.scenes import Scene, SceneBand
+from cube.rasters import check_claims, opened
+from cube.scenes import Scene, SceneBand, utc
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -31,9 +32,12 @@ def geotiff(  # noqa: PLR0913  (each says what a file may leave out)
     bands: Sequence[str],
     nodata: float | Literal["none"] | None = None,
     crs: str | None = None,
-    resampling: str = "nearest",
+    resampling: str | Mapping[str, str] = "nearest",
     scale: float = 1.0,
     offset: float = 0.0,
+    quality: Sequence[str] = (),
+    time: str | datetime | None = None,
+    id: str | None = None,
 ) -> Scene:
     """A scene from one file; its metadata is checked, its pixels are not read.
 
@@ -46,31 +50,76 @@ def geotiff(  # noqa: PLR0913  (each says what a file may leave out)
             what that leaves out is nodata in any case.
         crs: What the CRS really is, where the file lacks one or names no known
             datum. It replaces the file's own, on purpose.
-        resampling: How its pixels become pixels of another grid; see
-            :data:`cube.scenes.RESAMPLING`.
+        resampling: How its pixels become pixels of another grid, for all bands
+            or by their name; see :data:`cube.scenes.RESAMPLING`. What a mapping
+            leaves out is ``"nearest"``.
         scale: ``physical = stored * scale + offset``.
         offset: See ``scale``.
+        quality: Bands of classes or flags among ``bands``: they keep their
+            stored numbers, and are taken from the nearest pixel. A file of
+            them alone need not declare a nodata value.
+        time: When it was taken, ISO 8601 or a datetime; without a zone in UTC.
+        id: Name for reports; None takes the file's.
 
     Raises:
         SourceError: The file is missing, truncated or no raster, has other
             bands, or does not say its place, CRS or nodata.
+        SpecError: ``resampling`` or ``quality`` names no band of ``bands``, or
+            ``time`` is none.
     """
     with _opened(path) as source:
         _check_bands(source, bands)
         _check_complete(source)
         href = _href(path)
+        name = Path(href).stem if id is None else id
         return Scene(
-            id=Path(href).stem,
-            layers=tuple(
-                SceneBand(name=band, href=href, index=i) for i, band in enumerate(bands, start=1)
+            id=name,
+            layers=layers_of(
+                [(band, href, i) for i, band in enumerate(bands, start=1)],
+                resampling=resampling,
+                quality=quality,
             ),
-            crs=_known_crs(source, crs),
-            nodata=_known_nodata(source, nodata),
+            crs=known_crs(source, crs),
+            nodata=_known_nodata(source, nodata, flags=set(bands) <= set(quality)),
             scale=scale,
             offset=offset,
-            resampling=resampling,
-            footprint=_bounds(source),
+            resampling=resampling if isinstance(resampling, str) else "nearest",
+            footprint=bounds_of(source),
+            time=None if time is None else utc(time, what=f"Scene {name!r}"),
         )
+
+
+def layers_of(
+    places: Sequence[tuple[str, str, int]],
+    *,
+    resampling: str | Mapping[str, str],
+    quality: Sequence[str],
+) -> tuple[SceneBand, ...]:
+    """Bands of a scene, those of classes and flags as they are stored.
+
+    Args:
+        places: Name, file and place in the file of each band.
+        resampling: See :func:`geotiff`.
+        quality: See :func:`geotiff`.
+
+    Raises:
+        SpecError: ``resampling`` or ``quality`` names another band.
+    """
+    names = [name for name, _, _ in places]
+    own = {} if isinstance(resampling, str) else dict(resampling)
+    for what, named in (("resampling", own), ("quality", quality)):
+        unknown = [name for name in named if name not in names]
+        if unknown or isinstance(named, str):
+            raise SpecError(
+                f"{what}= must name bands of the scene, which are {', '.join(names)}. "
+                f"Received {named!r}."
+            )
+    return tuple(
+        SceneBand(name=name, href=href, index=index, scale=1.0, offset=0.0, resampling="nearest")
+        if name in quality
+        else SceneBand(name=name, href=href, index=index, resampling=own.get(name))
+        for name, href, index in places
+    )
 
 
 def grid_of(path: str | os.PathLike[str], *, crs: str | None = None) -> GeoBox:
@@ -84,7 +133,7 @@ def grid_of(path: str | os.PathLike[str], *, crs: str | None = None) -> GeoBox:
         SourceError: The file is missing or no raster, or does not say its place or CRS.
     """
     with _opened(path) as source:
-        return GeoBox(source.shape, source.transform, _known_crs(source, crs))
+        return GeoBox(source.shape, source.transform, known_crs(source, crs))
 
 
 @contextlib.contextmanager
@@ -96,9 +145,10 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[DatasetReader]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # refused below
-            source = rasterio.open(name)
+            source = opened(name)
         with source:
-            _check_placed(source)
+            check_claims(source, what="A raster")
+            check_placed(source)
             yield source
     except RasterioError as error:
         raise SourceError(f"{name!r} cannot be read as a raster: {error}") from error
@@ -114,7 +164,8 @@ def _href(path: str | os.PathLike[str]) -> str:
     return str(Path(name).absolute()) if _is_local(name) else name
 
 
-def _check_placed(source: DatasetReader) -> None:
+def check_placed(source: DatasetReader) -> None:
+    """Refuse a raster whose pixels have no place."""
     transform = source.transform
     if transform.is_identity or transform.determinant == 0 or not _finite(tuple(transform)):
         raise SourceError(
@@ -127,7 +178,7 @@ def _finite(numbers: Sequence[float]) -> bool:
     return all(map(math.isfinite, numbers))
 
 
-def _bounds(source: DatasetReader) -> tuple[float, float, float, float]:
+def bounds_of(source: DatasetReader) -> tuple[float, float, float, float]:
     """Left, bottom, right, top of the four corners; a file may be south-up or rotated."""
     corners = [
         source.transform @ (col, row) for col in (0, source.width) for row in (0, source.height)
@@ -142,6 +193,12 @@ def _check_bands(source: DatasetReader, bands: Sequence[str]) -> None:
             f"{source.name!r} has {source.count} bands; one name for each was expected. "
             f"Received {list(bands) if not isinstance(bands, str) else bands!r}."
         )
+    described = [str(name) for name in source.descriptions]
+    if sorted(described) == sorted(bands) and described != list(bands):
+        raise SourceError(
+            f"{source.name!r} says that its bands are {', '.join(described)}. Received them in "
+            f"another order, {', '.join(bands)}; name them in the file's."
+        )
     if any(dtype.startswith("complex") for dtype in source.dtypes):
         raise SourceError(
             f"{source.name!r} holds complex numbers, of which a cube would keep the real part "
@@ -149,7 +206,12 @@ def _check_bands(source: DatasetReader, bands: Sequence[str]) -> None:
         )
 
 
-def _known_crs(source: DatasetReader, crs: str | None) -> str:
+def known_crs(source: DatasetReader, crs: str | None) -> str:
+    """EPSG code or WKT of a raster, or what somebody says that it is.
+
+    Raises:
+        SourceError: Neither names a CRS with a known datum.
+    """
     if crs is not None:
         try:
             return pyproj.CRS.from_user_input(crs).to_string()
@@ -169,7 +231,9 @@ def _known_crs(source: DatasetReader, crs: str | None) -> str:
     return f"EPSG:{found.to_epsg()}" if found.to_epsg() else str(found.to_wkt())
 
 
-def _known_nodata(source: DatasetReader, nodata: float | Literal["none"] | None) -> float | None:
+def _known_nodata(
+    source: DatasetReader, nodata: float | Literal["none"] | None, *, flags: bool
+) -> float | None:
     if nodata == "none":
         return None
     if nodata is None and len(set(map(str, source.nodatavals))) > 1:
@@ -179,7 +243,8 @@ def _known_nodata(source: DatasetReader, nodata: float | Literal["none"] | None)
             f"file per nodata value."
         )
     value = source.nodata if nodata is None else float(nodata)
-    if value is None and MaskFlags.per_dataset in source.mask_flag_enums[0]:
+    # Flags say themselves where nothing was observed.
+    if value is None and (flags or MaskFlags.per_dataset in source.mask_flag_enums[0]):
         return None
     if value is None:
         raise SourceError(

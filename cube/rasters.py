@@ -8,6 +8,7 @@ an error that may pass, of a server or of the network, is told from one that wil
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,6 +23,7 @@ from rasterio.windows import Window
 from cube.errors import CubeError, SourceError, TransientError
 from cube.retrying import Retry
 from cube.scenes import SceneBand, Span
+from cube.urls import without_secrets
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -60,9 +62,9 @@ RETRY = Retry(tries=4, first_s=0.5, most_s=8.0, total_s=120.0)
 """Of a single file; a task is tried again as a whole besides."""
 
 _OPTIONS = {
-    # A VRT must not run Python, nor read raw bytes of any file.
     "GDAL_VRT_ENABLE_PYTHON": "NO",
-    "GDAL_VRT_ENABLE_RAWRASTERBAND": "NO",
+    # Without it GDAL gives axes that lack a standard name no place, and reads them upside down.
+    "GDAL_NETCDF_IGNORE_XY_AXIS_NAME_CHECKS": "YES",
     "GDAL_HTTP_TIMEOUT": "60",
     "GDAL_HTTP_CONNECTTIMEOUT": "10",
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
@@ -72,16 +74,25 @@ _OPTIONS = {
 _REMOTE_OPTIONS = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
 """Beside a remote file nothing else is looked for."""
 
+_LOCAL_OPTIONS = {
+    "CPL_VSIL_CURL_ALLOWED_FILENAME": "/vsicurl/none",
+    "GDAL_HTTP_PROXY": "127.0.0.1:1",
+    "GDAL_HTTPS_PROXY": "127.0.0.1:1",
+}
+"""What is local fetches nothing, though a VRT names URLs: a name that none has, and a dead proxy
+for drivers that do not ask for names."""
+
 _AGAIN_OPTIONS = {"CPL_VSIL_CURL_NON_CACHED": "/vsicurl/:/vsis3/:/vsigs/:/vsiaz/"}
 """GDAL remembers that a file was not there; not so when it is asked again."""
 
 _LASTING = re.compile(
-    r"response code: 4(?!08|29)\d\d|not recognized as being in a supported|does not exist"
-    r"|No such file|NoSuchKey|NoSuchBucket|AccessDenied|Forbidden|not a supported format"
-    r"|InvalidCredentials|AWS_SECRET_ACCESS_KEY|no configured credentials",
+    r"response code: 4(?!08|29)\d\d|disabled \(in redirect\)|does not exist|No such file"
+    r"|NoSuchKey|NoSuchBucket|AccessDenied|Forbidden|InvalidCredentials|AWS_SECRET_ACCESS_KEY"
+    r"|no configured credentials",
     re.IGNORECASE,
 )
-"""What a server says that it will say again."""
+"""What a server says that it will say again. A format that is not recognised is not among it: GDAL
+says so, too, of a file whose first bytes a server failed to send."""
 
 
 def is_remote(href: str) -> bool:
@@ -134,9 +145,13 @@ def _once(
     again: bool,
 ) -> Result:
     remote = is_remote(href)
-    extra = (_REMOTE_OPTIONS if remote else {}) | (_AGAIN_OPTIONS if remote and again else {})
+    if not remote:
+        _check_file(href, what=what)
+    extra = _REMOTE_OPTIONS if remote else _LOCAL_OPTIONS
+    if remote and again:
+        extra = extra | _AGAIN_OPTIONS
     try:
-        with rasterio.Env(**_OPTIONS, **extra, **options), opened(href) as raster:
+        with rasterio.Env(**(_OPTIONS | extra | options)), opened(href) as raster:
             check_claims(raster, what=what)
             return use(raster)
     except (RasterioError, CRSError) as error:
@@ -145,6 +160,22 @@ def _once(
         if remote and not _LASTING.search(reason):
             raise TransientError(text) from error
         raise SourceError(text) from error
+
+
+def _check_file(href: str, *, what: str) -> None:
+    """Refuse what GDAL would take for more than a file's name, and what is no file.
+
+    A name may be XML or a driver's own language, and opening a pipe waits for ever.
+    """
+    found = _NETCDF.fullmatch(href)
+    path = found[1] if found else href
+    if not os.path.isfile(path):
+        reason = "It is no file" if os.path.lexists(path) else "No such file"
+        raise SourceError(f"{what}: {shown(href)!r} cannot be read: {reason}.")
+
+
+_NETCDF = re.compile(r'netcdf:"?(.+?)"?:[^:]*', re.IGNORECASE)
+"""How GDAL names a variable of a file: the one language of a driver that is spoken here."""
 
 
 def opened(href: str) -> DatasetReader:
@@ -168,15 +199,23 @@ def _drivers(href: str) -> list[str]:
     ending = next((end for end in _BY_ENDING if name.endswith(end)), "")
     likely = "netCDF" if name.startswith("netcdf:") else _BY_ENDING.get(ending, "GTiff")
     drivers = REMOTE_DRIVERS if is_remote(href) else LOCAL_DRIVERS
-    return sorted(drivers, key=lambda driver: driver != likely)
+    # A VRT names other files; who judges names must be able to tell it by its own.
+    known = [driver for driver in drivers if driver != "VRT" or likely == "VRT"]
+    return sorted(known, key=lambda driver: driver != likely)
 
 
 def check_claims(raster: DatasetReader, *, what: str) -> None:
     """Refuse a file whose header claims what cannot be, before memory is taken.
 
     Raises:
-        SourceError: A side beyond what can be counted, or blocks too large to decode.
+        SourceError: A side beyond what can be counted, blocks too large to decode, or a VRT that
+            takes raw bytes of whatever file it names for pixels.
     """
+    if raster.driver == "VRT" and "VRTRawRasterBand" in str(raster.tags(ns="xml:VRT")):
+        raise SourceError(
+            f"{what}: {shown(raster.name)!r} takes bytes of a file for pixels; make a GeoTIFF of "
+            f"it, e.g. with gdal_translate -of COG."
+        )
     if max(raster.width, raster.height) > MAX_SIDE:
         raise SourceError(
             f"{what}: {shown(raster.name)!r} claims {raster.height} x {raster.width} pixels."
@@ -197,14 +236,16 @@ def _itemsize(dtype: str) -> int:
 
 
 def shown(href: str) -> str:
-    """An href for a message: without its query, which may hold a signature."""
-    return href.partition("?")[0]
+    """An href for a message: without its query, which may hold a signature, and password."""
+    return without_secrets(href.partition("?")[0])
 
 
 def without_query(text: str, href: str) -> str:
-    """A message of GDAL's in which an href has no query."""
+    """A message of GDAL's in which an href has no query, nor the part of it that GDAL keeps."""
     query = href.partition("?")[2]
-    return text.replace(f"?{query}", "") if query else text
+    for part in (query, query.partition("#")[0]):
+        text = text.replace(f"?{part}", "") if part else text
+    return without_secrets(text)
 
 
 def cause(error: BaseException) -> str:

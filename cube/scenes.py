@@ -130,7 +130,9 @@ class SceneBand:
             _set_float(self, name)
         _check_packing(where, self.scale, self.offset)
         for name in ("valid_range", "clip"):
-            _check_range(where, name, getattr(self, name))
+            _check_range(where, name, span := getattr(self, name))
+            if span is not None:
+                object.__setattr__(self, name, (float(span[0]), float(span[1])))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,11 +284,11 @@ def utc(time: str | datetime, *, what: str) -> str:
     """
     try:
         moment = datetime.fromisoformat(time) if isinstance(time, str) else time
-    except ValueError as error:
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise SpecError(
             f"{what}: time must be ISO 8601, such as 2018-06-01T10:30:00Z. Received {time!r}."
         ) from error
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     return moment.replace(tzinfo=None, microsecond=0).isoformat() + "Z"
 
 
@@ -294,7 +296,7 @@ def _set_float(spec: object, name: str) -> None:
     """One spelling of a number (1.0, never 1), or equal scenes would have two digests."""
     value = getattr(spec, name)
     if value is not None:
-        object.__setattr__(spec, name, float(value))
+        object.__setattr__(spec, name, float(value) + 0.0)  # and never -0.0
 
 
 def _check_resampling(where: str, resampling: str | None) -> None:

@@ -87,9 +87,9 @@ class FileReader:
 
 def partial_error(lost: dict[str, str]) -> PartialError:
     """The error of a region that lost these scenes, each with its reason."""
-    name, reason = next(iter(lost.items()))
-    more = f" So are {len(lost) - 1} more." if len(lost) > 1 else ""
-    return PartialError(f"scene {name!r} is lost: {reason.rstrip('.')}.{more}", lost)
+    reason = next(iter(lost.values())).rstrip(".")
+    more = f", and {len(lost) - 1} more" if len(lost) > 1 else ""
+    return PartialError(f"lost scene {reason}{more}.", lost)
 
 
 def check_box(grid: GeoBox, rows: Span, cols: Span) -> None:

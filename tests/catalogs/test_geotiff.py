@@ -49,6 +49,35 @@ class TestScene:
         scene.check(grid)
         np.testing.assert_array_equal(scene.read(grid, *whole(grid))[0], values)
 
+    def test_a_scene_has_the_time_and_id_given(self, tif):
+        scene = catalogs.geotiff(tif, bands=["a", "b"], time="2018-06-01T12:00+02:00", id="mine")
+        assert (scene.id, scene.time) == ("mine", "2018-06-01T10:00:00Z")
+        assert catalogs.geotiff(tif, bands=["a", "b"]).time is None
+        with pytest.raises(SpecError, match="Scene 'two': time must be ISO 8601"):
+            catalogs.geotiff(tif, bands=["a", "b"], time="last summer")
+
+    def test_bands_may_be_resampled_each_in_its_way_and_flags_keep_their_numbers(self, tif):
+        scene = catalogs.geotiff(
+            tif, bands=["a", "b"], resampling={"a": "cubic"}, quality=["b"], scale=2, offset=1
+        )
+        a, b = scene.band("a"), scene.band("b")
+        assert (a.resampling, a.scale, a.offset) == ("cubic", 2, 1)
+        assert (b.resampling, b.scale, b.offset) == ("nearest", 1, 0)
+        for options in ({"quality": ["c"]}, {"quality": "b"}, {"resampling": {"c": "mode"}}):
+            with pytest.raises(SpecError, match="= must name bands of the scene, which are a, b"):
+                catalogs.geotiff(tif, bands=["a", "b"], **options)
+
+    def test_a_file_of_flags_alone_need_not_declare_nodata(self, tmp_path):
+        path = write_tiff(tmp_path / "qa.tif", noise((40, 50), dtype="uint16"))
+        assert catalogs.geotiff(path, bands=["qa"], quality=["qa"]).nodata is None
+
+    def test_names_in_another_order_than_the_files_own_are_refused(self, tif):
+        with rasterio.open(tif, "r+") as target:
+            target.descriptions = ("a", "b")
+        assert catalogs.geotiff(tif, bands=["a", "b"]).bands == ("a", "b")
+        assert catalogs.geotiff(tif, bands=["x", "y"]).bands == ("x", "y")
+        refused("says that its bands are a, b. Received them in another", tif, bands=["b", "a"])
+
     def test_a_relative_path_becomes_absolute_so_that_workers_elsewhere_find_it(
         self, tif, monkeypatch
     ):
