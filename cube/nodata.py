@@ -74,6 +74,25 @@ def encode(physical: FloatArray, variable: VariableSpec) -> npt.NDArray[Any]:
     """
     if variable.storage.kind == "f":
         return _encode_float(physical, variable)
+    flat = np.ascontiguousarray(physical).reshape(-1)
+    if flat.size <= _BLOCK:
+        return _encode_integers(physical, variable)
+    stored = np.empty(flat.shape, variable.storage)
+    try:
+        for start in range(0, flat.size, _BLOCK):
+            block = slice(start, start + _BLOCK)
+            stored[block] = _encode_integers(flat[block], variable)
+    except SpecError:
+        _encode_integers(physical, variable)  # which says so of all values
+        raise
+    return stored.reshape(physical.shape)
+
+
+_BLOCK = 1 << 15
+"""Values worked on at once, so that the steps in between stay in a core's cache."""
+
+
+def _encode_integers(physical: FloatArray, variable: VariableSpec) -> npt.NDArray[Any]:
     missing = np.isnan(physical)
     steps = physical.astype("float64")
     if variable.packed:

@@ -30,6 +30,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core.metadata import ArrayV3Metadata
 
 from cube import clouds, metadata, objects, urls
+from cube.encoding import encode_chunk, is_nothing
 from cube.errors import DamagedError, StoreError
 from cube.metadata import Metadata
 from cube.objects import explained
@@ -320,6 +321,10 @@ def write(
     """Write whole chunks or shards of an array; they are replaced atomically, one by one."""
     text = urls.normalise(url)
     target = array(text, path, like=like, index=index, writing=True)
+    codec = _codec_of(target)
+    if codec is not None:
+        _write_chunks(text, path, index, values, target, codec)
+        return
     with _explained(text, "write to"):
         try:
             target[index] = values
@@ -327,6 +332,60 @@ def write(
             # Zarr looks into a shard before it writes all of it, and stumbles over a damaged one.
             objects.delete_many(objects.at(text), keys_of(text, path, index))
             target[index] = values
+
+
+def _codec_of(target: zarr.Array[Any]) -> str | None:
+    """The codec of an array as text, where it is one that is encoded here; not so shards."""
+    dtype, fill = np.dtype(target.dtype), target.fill_value
+    storable = dtype.kind in "iu" or (dtype.kind == "f" and bool(np.isnan(fill)))
+    if target.shards is not None or target.filters or not storable:
+        return None
+    *compressors, last = target.compressors or (None,)
+    if not isinstance(last, Crc32cCodec) or len(compressors) > 1:
+        return None
+    if not compressors:
+        return "none"
+    blosc = compressors[0]
+    if not isinstance(blosc, BloscCodec) or blosc.blocksize or blosc.typesize != dtype.itemsize:
+        return None
+    return f"blosc-{blosc.cname.value}-{blosc.clevel}-{blosc.shuffle.value}"
+
+
+def _write_chunks(
+    url: str,
+    path: str,
+    index: tuple[Any, ...],
+    values: npt.NDArray[Any],
+    target: zarr.Array[Any],
+    codec: str,
+) -> None:
+    there = objects.at(url)
+    origin = [_as_slice(part).start or 0 for part in index]
+    spans = (_as_slice(part).indices(n) for part, n in zip(index, target.shape, strict=True))
+    whole = values.reshape([stop - start for start, stop, _ in spans])
+    encoded: dict[str, bytes] = {}
+    empty: list[str] = []
+    for key, place in pieces(url, path, index):
+        own = tuple(
+            slice(part.start - start, part.stop - start)
+            for part, start in zip(place, origin, strict=True)
+        )
+        chunk = whole[own]
+        if is_nothing(chunk, target.fill_value):
+            empty.append(key)
+        else:
+            encoded[key] = encode_chunk(_padded(chunk, target), codec)
+    objects.put_many(there, encoded)
+    objects.delete_many(there, empty)
+
+
+def _padded(chunk: npt.NDArray[Any], target: zarr.Array[Any]) -> npt.NDArray[Any]:
+    """A chunk at the end of an array, which is stored as large as the others."""
+    if chunk.shape == target.chunks:
+        return chunk
+    full = np.full(target.chunks, target.fill_value, chunk.dtype)
+    full[tuple(slice(0, n) for n in chunk.shape)] = chunk
+    return full
 
 
 def _text(index: tuple[Any, ...]) -> str:
