@@ -69,15 +69,9 @@ def without_duplicates(manifest: Manifest, *, sample_px: int = 64) -> Manifest:
     Raises:
         SourceError: A file cannot be read.
     """
-    from catalogs.manifest import Manifest
-
     groups = find_duplicates(manifest, sample_px=sample_px)
     copies = {id_: f"same pixels as {first}" for first, *others in groups for id_ in others}
-    return Manifest(
-        scenes=tuple(scene for scene in manifest.scenes if scene.id not in copies),
-        excluded={**manifest.excluded, **copies},
-        title=manifest.title,
-    )
+    return manifest.exclude(copies)
 
 
 def fingerprint(scene: Scene, *, sample_px: int = 64) -> str | None:

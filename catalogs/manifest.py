@@ -27,6 +27,7 @@ from catalogs.tables import manifest_html
 from cube.errors import SourceError, SpecError
 from cube.quality import Quality
 from cube.scenes import PixelReader, Scene, SceneBand, utc
+from cube.scoring import Score
 from cube.seasons import Season
 from cube.spec import Period, to_json
 
@@ -45,16 +46,23 @@ class Manifest:
         scenes: Kept sorted by time, then id; those without a time come first. Ids are unique.
         excluded: Id to reason, kept sorted; ids of no scene.
         title: One line for people.
+        through: What reads the pixels: ``"rasterio"``, or ``"stackstac"`` as for scenes of STAC.
+            They are the same either way.
     """
 
     scenes: tuple[Scene, ...] = ()
     excluded: Mapping[str, str] = field(default_factory=dict)
     title: str = ""
+    through: str = "rasterio"
 
     def __post_init__(self) -> None:
         ordered = tuple(sorted(self.scenes, key=lambda scene: (scene.time or "", scene.id)))
         object.__setattr__(self, "scenes", ordered)
         object.__setattr__(self, "excluded", dict(sorted(self.excluded.items())))
+        if self.through not in _READERS:
+            raise SpecError(
+                f"Pixels are read through {' or '.join(_READERS)}. Received {self.through!r}."
+            )
         ids = [*(scene.id for scene in ordered), *self.excluded]
         if len(set(ids)) < len(ids):
             twice = sorted(key for key, group in itertools.groupby(sorted(ids)) if _several(group))
@@ -147,8 +155,10 @@ class Manifest:
         bands: Sequence[str],
         method: str = "median",
         quality: Quality | None = None,
+        score: Score | None = None,
         season: Season | None = None,
         reader: PixelReader | None = None,
+        dtype: str = "float32",
     ) -> dict[str, Composite]:
         """A composite for each period, as :func:`cube.ingest` takes them.
 
@@ -157,8 +167,11 @@ class Manifest:
             bands: Of the composites, in order.
             method: How several observations become one; see :mod:`cube.composites`.
             quality: How bad pixels are told; see :mod:`cube.quality`.
+            score: For the method ``"best"``: what is best; see :mod:`cube.scoring`.
             season: Take only scenes of these days of the year.
-            reader: How pixels are got; None as :class:`cube.composites.Composite` does.
+            reader: How pixels are got, such as a :class:`catalogs.stacking.StackReader` that
+                signs; None as ``through`` says.
+            dtype: Of what is computed.
 
         Returns:
             Label of the period to its composite.
@@ -176,10 +189,15 @@ class Manifest:
                 f"There are no scenes for {_listed(empty)}. Give a calendar without "
                 f"{'it' if len(empty) == 1 else 'them'}, or a longer season."
             )
-        options: dict[str, Any] = {} if reader is None else {"reader": reader}
         return {
             label: Composite(
-                scenes=found, bands=tuple(bands), method=method, quality=quality, **options
+                scenes=found,
+                bands=tuple(bands),
+                method=method,
+                quality=quality,
+                score=score,
+                reader=reader or _READERS[self.through](dtype),
+                dtype=dtype,
             )
             for label, found in scenes.items()
         }
@@ -212,6 +230,7 @@ class Manifest:
             {
                 "excluded": self.excluded,
                 "format_version": FORMAT_VERSION,
+                "through": self.through,
                 "title": self.title,
             }
         )
@@ -241,7 +260,7 @@ class Manifest:
                     )
                 revive = _Revival()
                 scenes = tuple(map(revive.scene, records))
-                return cls(scenes=scenes, excluded=head["excluded"], title=head["title"])
+                return cls(scenes=scenes, **{name: head[name] for name in _HEAD})
         except (SourceError, SpecError):
             raise
         except OSError as error:
@@ -251,6 +270,22 @@ class Manifest:
                 f"{str(source)!r} is no manifest: {type(error).__name__} {error}."
             ) from error
 
+
+def _files(dtype: str) -> PixelReader:
+    from cube.warp import FileReader
+
+    del dtype  # whatever the files hold
+    return FileReader()
+
+
+def _stack(dtype: str) -> PixelReader:
+    from catalogs.stacking import StackReader
+
+    return StackReader(dtype=dtype)
+
+
+_READERS = {"rasterio": _files, "stackstac": _stack}
+_HEAD = ("excluded", "title", "through")
 
 _NOT_OURS = (
     EOFError,

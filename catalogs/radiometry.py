@@ -343,8 +343,6 @@ def examine_all(
         SourceError: A file cannot be read; or, with ``"error"``, a scene is contradicted.
         SpecError: See :func:`examine`.
     """
-    from catalogs.manifest import Manifest
-
     if on_contradiction not in ("exclude", "pixels", "error"):
         raise SpecError(
             f"on_contradiction must be 'exclude', 'pixels' or 'error'. "
@@ -364,7 +362,7 @@ def examine_all(
             scenes.append(replace(judgement.instead, verdict=verdict))
         else:
             excluded[scene.id] = judgement.verdict
-    return Manifest(scenes=tuple(scenes), excluded=excluded, title=manifest.title)
+    return replace(manifest, scenes=tuple(scenes), excluded=excluded)
 
 
 def _judged(scene: Scene, rule: Rule, sample_px: int) -> tuple[Scene, Judgement]:
