@@ -1,10 +1,10 @@
 """Where data comes from: files and catalogues become scenes that fill a cube.
 
-    manifest = catalogs.search(api, collections=["sentinel-2-l2a"], profile=catalogs.SENTINEL2_...,
-                               grid=spec.grid, datetime="2020-01-01/2020-12-31")
-    manifest.save("scenes.json")                  # the same file, the same cube
-    sources = manifest.sources(spec.calendar, bands=("red", "nir"), quality=cube.SENTINEL2_SCL)
-    cube.ingest(url, "predictors", sources)
+manifest = catalogs.search(api, collections=["sentinel-2-l2a"], profile=catalogs.SENTINEL2_...,
+grid=spec.grid, datetime="2020-01-01/2020-12-31")
+manifest.save("scenes.json")                  # the same file, the same cube
+sources = manifest.sources(spec.calendar, bands=("red", "nir"), quality=cube.SENTINEL2_SCL)
+cube.ingest(url, "predictors", sources)
 """
 
 import cube
