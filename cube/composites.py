@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,11 @@ from cube import reducing
 from cube.coordinates import check_crs
 from cube.errors import PartialError, SourceError, SpecError
 from cube.footprints import Footprints
-from cube.observations import Observations, Seen, batches
+from cube.observations import Observations, Seen, batches, wider
 from cube.quality import Quality
 from cube.scenes import Needs, PixelReader, Scene, Span
 from cube.scoring import Score
-from cube.spec import digest
+from cube.spec import digest_each
 from cube.warp import FileReader, partial_error
 
 if TYPE_CHECKING:
@@ -52,6 +53,9 @@ _LISTED = 50
 
 _READING = 4
 """The part of the memory that is for reading: one in so many."""
+
+_REDUCING_BYTES = 10_000_000
+"""What :mod:`cube.reducing` takes at most beside a stack."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,11 +123,24 @@ class Composite:
         """
         scenes = self.near(grid, rows, cols)
         found = np.full((len(self.bands), rows[1] - rows[0], cols[1] - cols[0]), np.nan, self.dtype)
-        for box in self._boxes(len(scenes), (rows, cols)) if scenes else ():
-            (top, bottom), (left, right) = box
-            own = slice(top - rows[0], bottom - rows[0]), slice(left - cols[0], right - cols[0])
-            found[(slice(None), *own)] = self._reduced(scenes, grid, box)
+        with self.naming_all(scenes, grid, (rows, cols)):
+            for box in self._boxes(len(scenes), (rows, cols)) if scenes else ():
+                (top, bottom), (left, right) = box
+                own = slice(top - rows[0], bottom - rows[0]), slice(left - cols[0], right - cols[0])
+                found[(slice(None), *own)] = self._reduced(scenes, grid, box)
         return found
+
+    @contextmanager
+    def naming_all(self, scenes: Sequence[Scene], grid: GeoBox, box: Box) -> Iterator[None]:
+        """Once a scene of a box is lost, look at all others, so that the error names every one."""
+        try:
+            yield
+        except PartialError as error:
+            others = [scene for scene in scenes if scene.id not in error.scenes]
+            grow_px = 0 if self.quality is None else self.quality.grow_px
+            wide = wider(box, self._halo_px + grow_px)
+            more = self.observations(grid).lost(others, self.used, wide)
+            raise partial_error(error.scenes | more) from None
 
     def near(self, grid: GeoBox, rows: Span, cols: Span) -> list[Scene]:
         """The scenes that may meet a box of a grid."""
@@ -142,7 +159,8 @@ class Composite:
             quality=self.quality,
             reader=self.reader,
             dtype=self.dtype,
-            batch_bytes=self.memory_bytes // _READING,
+            # A reader has a batch twice while it puts it together.
+            batch_bytes=self.memory_bytes // _READING // 2,
         )
 
     def _reduced(self, scenes: Sequence[Scene], grid: GeoBox, box: Box) -> Floats | float:
@@ -161,20 +179,20 @@ class Composite:
     ) -> Floats | float:
         """What a reducer makes of the clear observations, scene by scene; NaN of none."""
         observations = self.observations(grid)
-        added, lost = False, dict[str, str]()
+        added = 0
         for batch in batches(scenes, self._at_once(box)):
-            try:
-                seen = observations.clear(batch, box, halo_px=self._halo_px)
-                values = self._values(observations, seen, box)
-            except PartialError as error:
-                lost |= error.scenes
-                continue
-            for (scene, clear), value in zip(seen, values, strict=True):
-                reducer.add(value[: len(self.bands)], score=self._score(scene, clear, value))
-                added = True
-        if lost:
-            raise partial_error(lost)
+            added += self._add(reducer, batch, observations, box)
         return reducer.result() if added else math.nan
+
+    def _add(
+        self, reducer: reducing.Reducer, batch: Sequence[Scene], of: Observations, box: Box
+    ) -> int:
+        """Give some scenes to a reducer; returns how many are clear somewhere."""
+        seen = of.clear(batch, box, halo_px=self._halo_px)
+        values = self._values(of, seen, box)
+        for (scene, clear), value in zip(seen, values, strict=True):
+            reducer.add(value[: len(self.bands)], score=self._score(scene, clear, value))
+        return len(seen)
 
     def _values(self, observations: Observations, seen: Seen, box: Box) -> Floats:
         """Bands to give, then those that only the score needs."""
@@ -207,10 +225,7 @@ class Composite:
         if self.method in STREAMED:
             yield box
             return
-        depth = max(len(group) for group in self._groups())
-        # Beside the values, for each observation, whether it is clear.
-        each = count * (depth * self._itemsize + 1)
-        yield from cut(box, max(1, int(self.memory_bytes * (1 - 1 / _READING) / each)))
+        yield from cut(box, max(1, self._stack_bytes // (count * self._each_bytes)))
 
     def _groups(self) -> list[tuple[str, ...]]:
         """Bands that are reduced together: all, or those of a file where each is by itself."""
@@ -239,11 +254,30 @@ class Composite:
         each = pixels * len(self.used) * self._itemsize
         # One scene as it is read: stored, as floats, and where its pixels lie.
         single = pixels * (2 * len(self.used) * self._itemsize + 48)
+        batch = min(2 * count * each, self.memory_bytes // _READING)
         return Needs(
             read_bytes=count * each,
-            peak_bytes=single + min(count * each, self.memory_bytes),
+            peak_bytes=single + max(batch, _REDUCING_BYTES) + self._held_bytes(count, pixels),
             opens=count * len(self.used),
         )
+
+    def _held_bytes(self, count: int, pixels: int) -> int:
+        """What observations and intermediate results take, beside what is just being read."""
+        if self.method in STACKED:
+            every = count * pixels * self._each_bytes
+            return max(min(every, self._stack_bytes), count * self._each_bytes)
+        each = pixels * (len(self.used) * self._itemsize + 1)
+        sums = pixels * len(self.bands) * 3 * 8
+        return max(each, min(count * each, self.memory_bytes // _READING)) + sums
+
+    @property
+    def _each_bytes(self) -> int:
+        """Of an observation of a pixel: its values, and whether it is clear."""
+        return max(len(group) for group in self._groups()) * self._itemsize + 1
+
+    @property
+    def _stack_bytes(self) -> int:
+        return self.memory_bytes - self.memory_bytes // _READING
 
     def describe(self) -> dict[str, Any]:
         """See :meth:`cube.scenes.Source.describe`; many scenes by their digest alone."""
@@ -258,7 +292,7 @@ class Composite:
             "bands": list(self.bands),
             "quality": None if self.quality is None else self.quality.describe(),
             "scenes": len(self.scenes),
-            "scenes_digest": digest([scene.select(self.used).describe() for scene in self.scenes]),
+            "scenes_digest": digest_each(self._facts(scene) for scene in self.scenes),
         }
         if times:
             facts |= {"first": times[0], "last": times[-1]}
@@ -270,49 +304,10 @@ class Composite:
             facts["ids"] = [scene.id for scene in self.scenes]
         return facts
 
-
-COUNT_BAND = "clear_observations"
-"""The one band of a count."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClearCount:
-    """Number of scenes of a composite in which all its bands are clear, for each pixel.
-
-    Attributes:
-        of: The composite; its method does not matter.
-    """
-
-    of: Composite
-
-    @property
-    def bands(self) -> tuple[str, ...]:
-        """One, :data:`COUNT_BAND`."""
-        return (COUNT_BAND,)
-
-    @property
-    def units(self) -> tuple[str, ...]:
-        """A number."""
-        return ("1",)
-
-    def read(self, grid: GeoBox, rows: Span, cols: Span) -> Floats:
-        """See :meth:`cube.scenes.Source.read`; 0 where nothing is clear, never NaN."""
-        scenes = self.of.near(grid, rows, cols)
-        found = np.zeros((1, rows[1] - rows[0], cols[1] - cols[0]), "float32")
-        counted = self.of.streamed(reducing.Count(), scenes, grid, (rows, cols))
-        return found if isinstance(counted, float) else counted.astype("float32")
-
-    def check(self, grid: GeoBox) -> None:
-        """See :meth:`cube.scenes.Source.check`."""
-        self.of.check(grid)
-
-    def needs(self, grid: GeoBox, rows: Span, cols: Span) -> Needs:
-        """What a box takes; see :class:`cube.scenes.Needs`."""
-        return self.of.needs(grid, rows, cols)
-
-    def describe(self) -> dict[str, Any]:
-        """See :meth:`cube.scenes.Source.describe`."""
-        return {"count": "clear", "of": self.of.describe()}
+    def _facts(self, scene: Scene) -> dict[str, Any]:
+        """What is said of a scene, and what a score may look at besides."""
+        facts = scene.select(self.used).describe()
+        return facts if self.score is None else facts | {"cloud_cover": scene.cloud_cover}
 
 
 def cut(box: Box, pixels: int) -> Iterator[Box]:

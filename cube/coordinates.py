@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyproj
 from pyproj.enums import TransformDirection
-from pyproj.exceptions import CRSError
+from pyproj.exceptions import ProjError
 
 from cube.errors import SourceError
 from cube.scenes import Span
@@ -68,7 +68,7 @@ def pixel_places(place: Place, grid: GeoBox, rows: Span, cols: Span) -> tuple[Fl
         pixel; not finite where the raster's CRS has no such place. Not to be written to.
 
     Raises:
-        pyproj.exceptions.CRSError: The CRS is not known; see :func:`check_crs`.
+        pyproj.exceptions.ProjError: The CRS is not known; see :func:`check_crs`.
     """
     key = (place.crs, tuple(place.transform), str(grid.crs), tuple(grid.transform), rows, cols)
     kept: OrderedDict[Any, tuple[Floats, Floats]] = _of_thread("places", OrderedDict)
@@ -124,7 +124,7 @@ def check_crs(crs: str, grid: GeoBox, *, what: str) -> None:
     """
     try:
         _transformer(crs, grid)
-    except CRSError as error:
+    except ProjError as error:
         reason = " ".join(str(error).split())
         raise SourceError(f"{what}: its CRS cannot be used: {reason}.") from error
 

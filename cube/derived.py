@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from itertools import product
@@ -14,7 +15,7 @@ from cube import ledger, nodata, objects, provenance, urls
 from cube.errors import PartialError, SourceError
 from cube.reading import read_bands
 from cube.regions import Region
-from cube.scenes import Source, Span, units_of
+from cube.scenes import Needs, Source, Span, needs_of, units_of
 from cube.spec import CubeSpec, LayerSpec, StackSpec
 from cube.template import read_spec
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
 FloatArray = npt.NDArray[np.floating[Any]]
+
+_FLOAT_BYTES = 4
+"""Of a value; sources give float32 but for numbers of more than seven digits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +186,10 @@ class Join:
         for source in self.sources:
             source.check(grid)
 
+    def needs(self, grid: GeoBox, rows: Span, cols: Span) -> Needs:
+        """What a box takes; see :class:`cube.scenes.Needs`."""
+        return needs_together(self.sources, grid, rows, cols)
+
     def describe(self) -> dict[str, Any]:
         """See :meth:`cube.scenes.Source.describe`."""
         return {"join": [source.describe() for source in self.sources]}
@@ -225,6 +233,40 @@ def read_named(
     """
     values = source.read(grid, rows, cols)
     return [values[source.bands.index(name)].astype("float64") for name in names]
+
+
+def needs_together(
+    sources: Sequence[Source],
+    grid: GeoBox,
+    rows: Span,
+    cols: Span,
+    *,
+    halo_px: int = 0,
+    own_bytes: int = 0,
+) -> Needs:
+    """What a box takes of something that reads sources one after the other, and keeps them.
+
+    Args:
+        sources: What is read. One that does not say what it takes is taken to hold its values.
+        grid: The whole target grid.
+        rows: Half-open range along y.
+        cols: Half-open range along x.
+        halo_px: By so many pixels the sources are read wider on every side.
+        own_bytes: Intermediate results for each of the pixels that are read.
+    """
+    wide = tuple((start - halo_px, stop + halo_px) for start, stop in (rows, cols))
+    pixels = math.prod(stop - start for start, stop in wide)
+    values = pixels * sum(len(source.bands) for source in sources) * _FLOAT_BYTES
+    known = [needs_of(source, grid, *wide) or _silent(source, pixels) for source in sources]
+    return Needs(
+        read_bytes=sum(needs.read_bytes for needs in known),
+        peak_bytes=values + max(pixels * own_bytes, *(needs.peak_bytes for needs in known)),
+        opens=sum(needs.opens for needs in known),
+    )
+
+
+def _silent(source: Source, pixels: int) -> Needs:
+    return Needs(read_bytes=pixels * len(source.bands) * _FLOAT_BYTES, peak_bytes=0, opens=0)
 
 
 def check_has(source: Source, names: Sequence[str], *, what: str) -> None:

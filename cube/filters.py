@@ -26,7 +26,7 @@ from rasterio.windows import Window
 
 from cube.coordinates import Place, pixel_places, to_grid
 from cube.errors import SourceError
-from cube.rasters import float_for
+from cube.rasters import float_for, shown
 from cube.scenes import SceneBand, Span
 
 if TYPE_CHECKING:
@@ -121,5 +121,5 @@ def filter_scale(raster: DatasetReader, place: Place, grid: GeoBox) -> tuple[flo
     # Equal resolutions differ by rounding alone; a filter of scale 1 is meant.
     steps[steps > 1 - 1e-3] = 1.0
     if not np.all(np.isfinite(steps) & (steps > 0)):
-        raise SourceError(f"{raster.name!r} cannot be placed on the grid; check its CRS.")
+        raise SourceError(f"{shown(raster.name)!r} cannot be placed on the grid; check its CRS.")
     return float(steps[0]), float(steps[1])

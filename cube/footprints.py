@@ -21,7 +21,11 @@ _SIDE = 9
 """Points along each side of a footprint; straight lines of one CRS are curves in another."""
 
 MARGIN_PX = 8.0
-"""For the filters of the warp, and the bend of curves between two points."""
+"""For the filters of the warp."""
+
+
+_AT_ONCE = 4096
+"""Footprints that are placed at once, for the sake of memory."""
 
 
 class Footprints:
@@ -39,9 +43,11 @@ class Footprints:
         self, scenes: Sequence[Scene], grid: GeoBox, *, margin_px: float = MARGIN_PX
     ) -> None:
         boxes = np.full((len(scenes), 4), np.nan)
-        for crs, places in _by_crs(scenes).items():
-            bounds = np.array([scenes[i].footprint for i in places], dtype="float64")
-            boxes[places] = _boxes(crs, grid, bounds)
+        for crs, every in _by_crs(scenes).items():
+            for start in range(0, len(every), _AT_ONCE):
+                places = every[start : start + _AT_ONCE]
+                bounds = np.array([scenes[i].footprint for i in places], dtype="float64")
+                boxes[places] = _boxes(crs, grid, bounds)
         self._everywhere = np.nonzero(~np.isfinite(boxes).all(axis=1))[0]
         self._placed = np.nonzero(np.isfinite(boxes).all(axis=1))[0]
         self._tree = _tree(boxes[self._placed], _turn(grid), margin_px)
@@ -71,22 +77,35 @@ def _boxes(crs: str, grid: GeoBox, bounds: Floats) -> Floats:
     x = bounds[:, 0, None, None] + (bounds[:, 2] - bounds[:, 0])[:, None, None] * steps[None, None]
     y = bounds[:, 1, None, None] + (bounds[:, 3] - bounds[:, 1])[:, None, None] * steps[:, None]
     x, y = np.broadcast_arrays(x, y)
-    cols, rows = to_grid(crs, grid, x.ravel(), y.ravel())
-    cols, rows = (axis.reshape(len(bounds), -1) for axis in (cols, rows))
-    found = np.stack([cols.min(axis=1), rows.min(axis=1), cols.max(axis=1), rows.max(axis=1)], 1)
-    found[~np.isfinite(found).all(axis=1)] = np.nan
-    return _unwrapped(found, cols, _turn(grid))
-
-
-def _unwrapped(boxes: Floats, cols: Floats, turn: float | None) -> Floats:
-    """Boxes of footprints across the antimeridian, which seem to go around the globe."""
-    if turn is None:
-        return boxes
-    wide = boxes[:, 2] - boxes[:, 0] > turn / 2
-    if wide.any():
-        moved = np.where(cols[wide] < cols[wide].mean(axis=1, keepdims=True), turn, 0) + cols[wide]
-        boxes[wide, 0], boxes[wide, 2] = moved.min(axis=1), moved.max(axis=1)
+    found = to_grid(crs, grid, x.ravel(), y.ravel())
+    cols, rows = (axis.reshape(len(bounds), _SIDE, _SIDE) for axis in found)
+    left, right = _extremes(_unwrapped(cols, _turn(grid)))
+    top, bottom = _extremes(rows)
+    boxes = np.stack([left, top, right, bottom], axis=1)
+    boxes[~np.isfinite(boxes).all(axis=1)] = np.nan
     return boxes
+
+
+def _unwrapped(cols: Floats, turn: float | None) -> Floats:
+    """Columns of footprints, of which those across the antimeridian do not go around the globe."""
+    if turn is None:
+        return cols
+    low, high = (end(axis=(1, 2), keepdims=True) for end in (cols.min, cols.max))
+    with np.errstate(invalid="ignore"):
+        far = (high - low > turn / 2) & (cols < (low + high) / 2)
+    return np.where(far, cols + turn, cols)
+
+
+def _extremes(places: Floats) -> tuple[Floats, Floats]:
+    """Lowest and highest of each lattice (n, row, column), and of the curves between its points.
+
+    A smooth curve leaves the straight line between two of its points by an eighth of the second
+    difference. All of it is taken: around a pole nothing is smooth.
+    """
+    with np.errstate(invalid="ignore"):
+        bends = [np.abs(np.diff(places, 2, axis=axis)).max(axis=(1, 2)) for axis in (1, 2)]
+        bend = np.maximum(*bends)
+        return places.min(axis=(1, 2)) - bend, places.max(axis=(1, 2)) + bend
 
 
 def _turn(grid: GeoBox) -> float | None:

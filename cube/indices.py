@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cube.derived import read_named
+from cube.derived import needs_together, read_named
 from cube.errors import SourceError
-from cube.scenes import Source, Span
+from cube.scenes import Needs, Source, Span
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -135,6 +135,12 @@ class Indices:
     def check(self, grid: GeoBox) -> None:
         """See :meth:`cube.scenes.Source.check`."""
         self.of.check(grid)
+
+    def needs(self, grid: GeoBox, rows: Span, cols: Span) -> Needs:
+        """What a box takes; see :class:`cube.scenes.Needs`."""
+        # Bands as float64, and what operations of a formula leave.
+        own_bytes = 8 * (len(self.letters) + 2)
+        return needs_together([self.of], grid, rows, cols, own_bytes=own_bytes)
 
     def describe(self) -> dict[str, Any]:
         """See :meth:`cube.scenes.Source.describe`; formulas, and not the version they are from."""

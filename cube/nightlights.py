@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cube.derived import Absent
+from cube.derived import Absent, needs_together
 from cube.errors import SourceError
-from cube.scenes import Source, Span
+from cube.scenes import Needs, Source, Span
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -81,6 +81,10 @@ class NightLights:
         """See :meth:`cube.scenes.Source.check`."""
         self.dmsp.check(grid)
         self.viirs.check(grid)
+
+    def needs(self, grid: GeoBox, rows: Span, cols: Span) -> Needs:
+        """What a box takes; see :class:`cube.scenes.Needs`."""
+        return needs_together([self.dmsp, self.viirs], grid, rows, cols)
 
     def describe(self) -> dict[str, Any]:
         """See :meth:`cube.scenes.Source.describe`."""

@@ -13,7 +13,6 @@ from cube.errors import PartialError
 from cube.quality import Quality
 from cube.reducing import complete
 from cube.scenes import PixelReader, Scene, Span
-from cube.warp import partial_error
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -57,13 +56,14 @@ class Observations:
         if self.quality is None:
             shape = tuple(length + 2 * halo_px for length in _shape(box))
             return [(scene, np.ones(shape, bool)) for scene in scenes]
-        wide = _wider(box, halo_px + self.quality.grow_px)
+        wide = wider(box, halo_px + self.quality.grow_px)
         found: Seen = []
-        for batch, values in self._read(scenes, (self.quality.band,), wide):
-            for scene, value in zip(batch, values, strict=True):
-                mask = self.quality.clear(value[0])
-                if _inner(mask, halo_px).any():
-                    found.append((scene, mask))
+        for scene, value in self._read(scenes, (self.quality.band,), wide):
+            mask = self.quality.clear(value[0])
+            if _inner(mask, halo_px).any():
+                found.append((scene, mask))
+            # A view of it would keep a batch while the next is read.
+            del value
         return found
 
     def values(self, seen: Seen, bands: Sequence[str], box: Box, *, halo_px: int = 0) -> Floats:
@@ -82,34 +82,35 @@ class Observations:
             PartialError: Scenes cannot be read.
         """
         stack = np.empty((len(seen), len(bands), *_shape(box)), self.dtype)
-        place = 0
-        for batch, values in self._read([scene for scene, _ in seen], bands, box):
-            for value in values:
-                stack[place] = value
-                stack[place, :, ~_inner(seen[place][1], halo_px)] = np.nan
-                if self.quality is not None and self.quality.complete:
-                    stack[place, :, ~complete(stack[place])] = np.nan
-                place += 1
-            del batch
+        scenes = [scene for scene, _ in seen]
+        for place, (_, value) in enumerate(self._read(scenes, bands, box)):
+            kept, mask = stack[place], _inner(seen[place][1], halo_px)
+            np.copyto(kept, value)
+            np.copyto(kept, np.nan, where=~mask)
+            if self.quality is not None and self.quality.complete:
+                np.copyto(kept, np.nan, where=~complete(kept))
+            # See clear().
+            del value
         return stack
+
+    def lost(self, scenes: Sequence[Scene], bands: Sequence[str], box: Box) -> dict[str, str]:
+        """Scenes that cannot be read, with the reason of each; looks at one after the other."""
+        found: dict[str, str] = {}
+        for scene in scenes:
+            try:
+                self.reader.read([scene], bands, self.grid, *box)
+            except PartialError as error:
+                found |= error.scenes
+        return found
 
     def _read(
         self, scenes: Sequence[Scene], bands: Sequence[str], box: Box
-    ) -> Iterator[tuple[Sequence[Scene], Floats]]:
-        """Pixels of scenes in batches; once one is lost, the others are only looked at."""
+    ) -> Iterator[tuple[Scene, Floats]]:
+        """Scenes with their pixels, read in batches."""
         pixels = _shape(box)[0] * _shape(box)[1]
         each = pixels * len(bands) * np.dtype(self.dtype).itemsize
-        lost: dict[str, str] = {}
         for batch in batches(scenes, max(1, self.batch_bytes // each)):
-            try:
-                values = self.reader.read(batch, bands, self.grid, *box)
-            except PartialError as error:
-                lost |= error.scenes
-            else:
-                if not lost:
-                    yield batch, values
-        if lost:
-            raise partial_error(lost)
+            yield from zip(batch, self.reader.read(batch, bands, self.grid, *box), strict=True)
 
 
 def batches(scenes: Sequence[Scene], size: int) -> Iterator[Sequence[Scene]]:
@@ -122,7 +123,8 @@ def _shape(box: Box) -> tuple[int, int]:
     return box[0][1] - box[0][0], box[1][1] - box[1][0]
 
 
-def _wider(box: Box, px: int) -> Box:
+def wider(box: Box, px: int) -> Box:
+    """A box with so many more pixels on every side."""
     (top, bottom), (left, right) = box
     return (top - px, bottom + px), (left - px, right + px)
 

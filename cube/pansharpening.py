@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from cube.derived import needs_together
 from cube.errors import SourceError
-from cube.scenes import Source, Span
+from cube.scenes import Needs, Source, Span
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -63,6 +64,12 @@ class Pansharpened:
         """See :meth:`cube.scenes.Source.check`."""
         self.colour.check(grid)
         self.pan.check(grid)
+
+    def needs(self, grid: GeoBox, rows: Span, cols: Span) -> Needs:
+        """What a box takes; see :class:`cube.scenes.Needs`."""
+        # Colours three times, pan and value, as float64.
+        own_bytes = 8 * (3 * len(COLOURS) + 2)
+        return needs_together([self.colour, self.pan], grid, rows, cols, own_bytes=own_bytes)
 
     def describe(self) -> dict[str, Any]:
         """See :meth:`cube.scenes.Source.describe`."""

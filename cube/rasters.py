@@ -279,9 +279,9 @@ def read_window(
     values = stored.astype(float_for(dtypes))
     for band, raw, layer in zip(values, stored, layers, strict=True):
         if layer.nodata is not None and not math.isnan(float(layer.nodata)):
-            band[raw == layer.nodata] = np.nan
+            np.copyto(band, np.nan, where=raw == layer.nodata)
         if MaskFlags.per_dataset in raster.mask_flag_enums[layer.index - 1]:
-            band[raster.read_masks(layer.index, window=window) == 0] = np.nan
+            np.copyto(band, np.nan, where=raster.read_masks(layer.index, window=window) == 0)
     if (inner_rows, inner_cols) == (rows, cols):
         return values
     found = np.full(shape, np.nan, values.dtype)

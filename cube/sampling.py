@@ -79,11 +79,14 @@ def _strips(
 
 def _span(places: Floats, length: int, reach: int) -> Span | None:
     """Pixels of a file that places along one axis need; None if all lie outside."""
-    with np.errstate(invalid="ignore"):
-        here = places[(places >= -kernels.TIE) & (places < length - kernels.TIE)]
-    if not here.size:
-        return None
-    first, last = math.floor(here.min()) - reach, math.floor(here.max()) + reach + 2
+    low, high = float(places.min()), float(places.max())
+    if not (low >= -kernels.TIE and high < length - kernels.TIE):
+        with np.errstate(invalid="ignore"):
+            here = places[(places >= -kernels.TIE) & (places < length - kernels.TIE)]
+        if not here.size:
+            return None
+        low, high = float(here.min()), float(here.max())
+    first, last = math.floor(low) - reach, math.floor(high) + reach + 2
     return max(first, 0), min(last, length)
 
 

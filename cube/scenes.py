@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from cube.errors import SpecError
@@ -269,7 +268,8 @@ def _nodata_text(nodata: float | str | None) -> str | None:
 
 def file_name(href: str) -> str:
     """Last part of a path or URL, without a query, which may hold a signature."""
-    return PurePath(href.partition("?")[0] if "://" in href else href).name
+    path = href.partition("?")[0] if "://" in href else href
+    return path.rstrip("/").rpartition("/")[2]
 
 
 def utc(time: str | datetime, *, what: str) -> str:

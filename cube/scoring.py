@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.floating[Any]]
 Booleans = npt.NDArray[np.bool_]
 
-_YEAR = 365.25
-
 
 class Score(Protocol):
     """How good each pixel of a scene is."""
@@ -121,10 +119,10 @@ class DayScore:
     spread_days: float = 30.0
 
     def __post_init__(self) -> None:
-        try:
-            date.fromisoformat(f"2001-{self.day}")
-        except ValueError as error:
-            raise SpecError(f"A day must be MM-DD. Received {self.day!r}.") from error
+        if not _is_day(self.day):
+            raise SpecError(
+                f"A day must be MM-DD, of every year, so not 02-29. Received {self.day!r}."
+            )
         if not (math.isfinite(self.spread_days) and self.spread_days > 0):
             raise SpecError(f"spread_days must be above 0. Received {self.spread_days!r}.")
 
@@ -143,16 +141,25 @@ class DayScore:
         if scene.time is None:
             raise SourceError(f"Scene {scene.id!r} has no time; a score by day needs one.")
         then = date.fromisoformat(scene.time[:10])
-        apart = abs((then - date(then.year, 1, 1)).days - self._day_of_year())
-        days = min(apart, _YEAR - apart)
+        # The nearest of that day in three years, since it may lie over a new year.
+        days = min(abs((then - self._in(then.year + k)).days) for k in (-1, 0, 1))
         return np.full(clear.shape, math.exp(-0.5 * (days / self.spread_days) ** 2))
 
-    def _day_of_year(self) -> int:
-        return (date.fromisoformat(f"2001-{self.day}") - date(2001, 1, 1)).days
+    def _in(self, year: int) -> date:
+        return date.fromisoformat(f"{year:04d}-{self.day}")
 
     def describe(self) -> dict[str, Any]:
         """See :meth:`Score.describe`."""
         return asdict(self)
+
+
+def _is_day(day: str) -> bool:
+    text = f"2001-{day}"
+    try:
+        # Python also takes 2001-0501 and weeks.
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

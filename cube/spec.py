@@ -12,7 +12,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import date
 from typing import Any, Self
@@ -506,6 +506,15 @@ def grid_from_dict(data: Mapping[str, Any]) -> GeoBox:
 def digest(data: object) -> str:
     """First 12 hex digits of the SHA-256 of sorted JSON."""
     return hashlib.sha256(to_json(data).encode()).hexdigest()[:12]
+
+
+def digest_each(parts: Iterable[object]) -> str:
+    """:func:`digest` of a list, which is never held as a whole."""
+    sha = hashlib.sha256(b"[")
+    for i, part in enumerate(parts):
+        sha.update(f"{',' if i else ''}{to_json(part)}".encode())
+    sha.update(b"]")
+    return sha.hexdigest()[:12]
 
 
 def to_json(data: object) -> str:

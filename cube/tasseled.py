@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cube.derived import check_has, read_named
+from cube.derived import check_has, needs_together, read_named
 from cube.errors import SourceError
-from cube.scenes import Source, Span
+from cube.scenes import Needs, Source, Span
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -94,6 +94,12 @@ class TasseledCap:
     def check(self, grid: GeoBox) -> None:
         """See :meth:`cube.scenes.Source.check`."""
         self.of.check(grid)
+
+    def needs(self, grid: GeoBox, rows: Span, cols: Span) -> Needs:
+        """What a box takes; see :class:`cube.scenes.Needs`."""
+        # Bands and one sum with its next term as float64.
+        own_bytes = 8 * (len(INPUTS) + 2) + 4 * len(BANDS)
+        return needs_together([self.of], grid, rows, cols, own_bytes=own_bytes)
 
     def describe(self) -> dict[str, Any]:
         """See :meth:`cube.scenes.Source.describe`."""

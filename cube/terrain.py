@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from cube.derived import needs_together
 from cube.errors import SourceError
-from cube.scenes import Source
+from cube.scenes import Needs, Source
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -34,6 +35,10 @@ northness. aspect: where the surface faces, downhill, in degrees clockwise from
 north, from 0 up to but without 360; NaN on flat ground. It is a circle: average
 northness and eastness instead.
 """
+
+
+_OWN_BYTES = 8 * 16
+"""Of a pixel: all bands and what leads to them, as float64."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +75,10 @@ class Terrain:
         """See :meth:`cube.scenes.Source.check`; slopes need a grid in metres."""
         check_metres(grid, what="Slopes")
         self.elevation.check(grid)
+
+    def needs(self, grid: GeoBox, rows: tuple[int, int], cols: tuple[int, int]) -> Needs:
+        """What a box takes; see :class:`cube.scenes.Needs`."""
+        return needs_together([self.elevation], grid, rows, cols, halo_px=1, own_bytes=_OWN_BYTES)
 
     def describe(self) -> dict[str, Any]:
         """See :meth:`cube.scenes.Source.describe`."""

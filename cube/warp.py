@@ -7,6 +7,7 @@ spread over them. What needs a filter as wide as the coarser pixel is GDAL's (:m
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -56,14 +57,19 @@ def read_scene(
     check_box(grid, rows, cols)
     check_crs(scene.crs, grid, what=repr(scene.id))
     layers = [scene.band(name) for name in bands or scene.bands]
-    found: dict[int, Floats] = {}
-    for places in _together(layers):
+    groups = _together(layers)
+    parts = []
+    for places in groups:
         these = [layers[i] for i in places]
         use = partial(_read, scene=scene, grid=grid, box=(rows, cols), layers=these)
         values = with_raster(these[0].href, use, what=repr(scene.id), options=BLOCKWISE)
-        found |= zip(places, map(_physical, values, these), strict=True)
-    # Stacking takes the widest float of the files, so that none loses precision.
-    return np.stack([found[i] for i in range(len(layers))])
+        for band, layer in zip(values, these, strict=True):
+            _make_physical(band, layer)
+        parts.append(values)
+    if len(parts) == 1:
+        return parts[0]
+    # Joining takes the widest float of the files, so that none loses precision.
+    return np.concatenate(parts)[np.argsort([i for places in groups for i in places])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +88,7 @@ class FileReader:
                 lost[scene.id] = str(error)
         if lost:
             raise partial_error(lost)
-        return np.stack(found)
+        return found[0][None] if len(found) == 1 else np.stack(found)
 
 
 def partial_error(lost: dict[str, str]) -> PartialError:
@@ -112,16 +118,16 @@ def _together(layers: Sequence[SceneBand]) -> list[list[int]]:
     return list(found.values())
 
 
-def _physical(values: Floats, layer: SceneBand) -> Floats:
+def _make_physical(values: Floats, layer: SceneBand) -> None:
+    """Stored values to physical ones, in place."""
     if layer.valid_range is not None:
         low, high = layer.valid_range
-        values = np.where((values < low) | (values > high), np.nan, values)
+        np.copyto(values, np.nan, where=(values < low) | (values > high))
     if (layer.scale, layer.offset) != (1.0, 0.0):
-        scaled = values.astype("float64")
-        scaled *= layer.scale
-        scaled += layer.offset
-        values = scaled.astype(values.dtype)
-    return values if layer.clip is None else np.clip(values, *layer.clip)
+        for rows in values:  # so that what is computed in float64 stays in a core's cache
+            rows[...] = rows.astype("float64") * layer.scale + layer.offset
+    if layer.clip is not None:
+        np.clip(values, *layer.clip, out=values)
 
 
 def _read(
@@ -154,18 +160,20 @@ def _check_bands(raster: DatasetReader, scene: Scene, layers: Sequence[SceneBand
     last = max(layer.index for layer in layers)
     if last > raster.count:
         raise SourceError(
-            f"{scene.id!r}: band {last} was asked of {layers[0].href!r}, which has {raster.count}."
+            f"{scene.id!r}: band {last} was asked of {shown(layers[0].href)!r}, which has "
+            f"{raster.count}."
         )
     if any(raster.dtypes[layer.index - 1].startswith("complex") for layer in layers):
         raise SourceError(
-            f"{scene.id!r}: {layers[0].href!r} holds complex numbers; compute amplitudes or "
-            f"intensities first."
+            f"{scene.id!r}: {shown(layers[0].href)!r} holds complex numbers; compute amplitudes "
+            f"or intensities first."
         )
 
 
 def _place(raster: DatasetReader, scene: Scene) -> Place:
     transform = Affine(*scene.transform) if scene.transform else raster.transform
-    if not scene.transform and transform.is_identity:
+    placed = all(map(math.isfinite, transform)) and transform.determinant != 0
+    if not scene.transform and (transform.is_identity or not placed):
         raise SourceError(
             f"{scene.id!r}: {shown(raster.name)!r} does not say where its pixels lie; give the "
             f"scene a transform=."

@@ -19,6 +19,8 @@ import cube
 import cube.__main__
 import inference.__main__
 import training.__main__
+from tests import stac_server
+from tests.rasters import grid_at, noise, write_tiff
 
 DATA = Path(__file__).parents[1] / "examples" / "olinda" / "data"
 IMAGE, DEM, TRACTS = DATA / "L7_ETMs.tif", DATA / "olinda_dem_utm25s.tif", DATA / "olinda1.shp"
@@ -229,6 +231,62 @@ BAD = {
         cube, ["collect", "{url}", "nothing", "tracts", "--out", "{new}"], "no variable 'nothing'"),
     "coverage unknown": (
         cube, ["collect", "{url}", "population", "nobody", "--out", "{new}"], "no coverage"),
+    "scan without a folder": (
+        catalogs, ["scan", "nowhere", "*.tif", "--out", "{new}.json"], "There is no folder"),
+    "scan without a match": (
+        catalogs, ["scan", str(DATA), "*.jp2", "--out", "{new}.json"], "No file below"),
+    "pairs of bands": (
+        catalogs, ["scan", str(DATA), "*.tif", "--bands", "4=red,nir", "--out", "{new}.json"],
+        "--bands must be names, or pairs such as B4=red,B8=nir, once each. Received '4=red,nir'"),
+    "a band twice": (
+        catalogs, ["scan", str(DATA), "*.tif", "--bands", "4=red,4=nir", "--out", "{new}.json"],
+        "--bands must be names, or pairs"),
+    "no manifest's name": (
+        catalogs, ["scan", str(DATA), "L7*.tif", "--bands", BANDS, "--nodata", "0", "--out",
+                   "{new}.txt"], "A manifest is a .json or a .json.gz file"),
+    "NetCDF missing": (
+        catalogs, ["netcdf", "no.nc", "--out", "{new}.json"], "There is no file 'no.nc'"),
+    "items missing": (
+        catalogs, ["items", "no.json", "--profile", "landsat-c2-l2", "--out", "{new}.json"],
+        "cannot be read"),
+    "profile unknown": (
+        catalogs, ["items", "no.json", "--profile", "landsat", "--out", "{new}.json"],
+        "--profile must be one of landsat-c2-l2, sentinel2-l2a-earth-search, "
+        "sentinel2-l2a-planetary. Received 'landsat'."),
+    "no API": (
+        catalogs, ["search", "ftp://x", "--collection", "c", "--profile", "landsat-c2-l2",
+                   "--bbox=0,0,1,1", "--datetime", "2018", "--out", "{new}.json"],
+        "The URL of an API"),
+    "no box": (
+        catalogs, ["search", "http://127.0.0.1:9", "--collection", "c", "--profile",
+                   "landsat-c2-l2", "--bbox=a,b", "--datetime", "2018", "--out", "{new}.json"],
+        "--bbox must be numbers with commas. Received 'a,b'."),
+    "scene unknown": (
+        catalogs, ["exclude", "{manifest}", "L7_ETM", "clouds"], "Did you mean L7_ETMs?"),
+    "manifest missing": (
+        catalogs, ["duplicates", "no.json"], "cannot be read"),
+    "manifest of something else": (
+        catalogs, ["fill", "{url}", "predictors", "{spec}"], "is no manifest"),
+    "quality unknown": (
+        catalogs, ["fill", "{url}", "predictors", "{manifest}", "--quality", "scl"],
+        "--quality must be one of landsat-c1-sr, landsat-c2, sentinel2-scl, sentinel2-scl-snow. "
+        "Received 'scl'."),
+    "season of one day": (
+        catalogs, ["fill", "{url}", "predictors", "{manifest}", "--season", "06-01"],
+        "--season must be two days, e.g. 06-01..09-15. Received '06-01'."),
+    "season of no days": (
+        catalogs, ["fill", "{url}", "predictors", "{manifest}", "--season", "06-01..13-01"],
+        "Season: last must be a day"),
+    "period to fill unknown": (
+        catalogs, ["fill", "{url}", "predictors", "{manifest}", "--times", "1990"], "no '1990'"),
+    "period without scenes": (
+        catalogs, ["fill", "{url}", "predictors", "{manifest}"], "There are no scenes for '2010'"),
+    "method unknown": (
+        catalogs, ["fill", "{url}", "predictors", "{manifest}", "--times", "2000", "--method",
+                   "mode"], "method is one of median"),
+    "static, of scenes": (
+        catalogs, ["fill", "{url}", "elevation", "{manifest}", "--times", "2000", "--bands",
+                   "red"], "'elevation' has no time dimension"),
     "bundle missing": (
         inference, ["predict", "{url}", "p", "nowhere"], "no model bundle"),
     "experiment missing": (
@@ -266,6 +324,8 @@ def bad(tmp_path_factory, url, spec):
             {"n": [1.0], "minus": [-1.0], "text": ["many"]}, geometry=[shape], crs="EPSG:31985"
         )
         frame.to_parquet(folder / f"{name}.parquet")
+    scene = catalogs.geotiff(IMAGE, bands=BANDS.split(","), nodata=0, time="2000-06-01")
+    catalogs.Manifest(scenes=(scene,)).save(folder / "manifest.json")
     return {
         "url": url,
         "spec": str(spec),
@@ -273,6 +333,7 @@ def bad(tmp_path_factory, url, spec):
         "other": str(folder / "other.json"),
         "truncated": str(folder / "truncated.tif"),
         "no_crs": str(folder / "no_crs.tif"),
+        "manifest": str(folder / "manifest.json"),
         **{name: str(folder / f"{name}.parquet") for name in shapes},
     }
 
@@ -286,6 +347,241 @@ def test_bad_input_ends_with_2_and_one_line_and_leaves_the_cube_as_it_was(case, 
     assert message in said
     assert len(said.splitlines()) == 1
     assert files(url) == before
+
+
+# ------------------------------------------------------------------------------ scenes to a stack
+GRID = grid_at((40, 50))
+DATES = ("2018-05-01", "2018-06-01", "2018-07-01", "2019-06-15")
+RED, NIR = noise((2, 4, *GRID.shape), seed=1, dtype="int16")
+SCL = np.random.default_rng(2).choice(np.array([0, 4, 5, 9], "uint8"), (4, *GRID.shape))
+
+
+def run(*arguments: object) -> None:
+    assert catalogs.__main__.main([str(argument) for argument in arguments]) == 0
+
+
+def clear_median(red_or_nir, scl, dates=slice(None)):
+    """By NumPy, NaN where nothing was clear; half a number is rounded to an even one."""
+    clear = np.isin(scl[dates], (4, 5, 6, 7))
+    values = np.ma.masked_array(red_or_nir[dates], ~clear)
+    return np.round(np.ma.median(values, axis=0).filled(np.nan))
+
+
+@pytest.fixture
+def small(tmp_path):
+    """An empty cube of 2018 and 2019."""
+    spec = cube.CubeSpec(
+        grid=GRID,
+        calendar=cube.years(2018, 2019),
+        stacks=(cube.StackSpec(name="predictors", bands=("red", "nir"), dtype="int16", nodata=-1),),
+        layers=(cube.LayerSpec(name="nir", dtype="int16", nodata=-1),),
+    )
+    return str(cube.create(tmp_path / "small.zarr", spec))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three files a date, and one without the others."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for i, date in enumerate(DATES):
+        for name, values in (("B4", RED), ("B8", NIR), ("SCL", SCL)):
+            write_tiff(folder / f"{date}_{name}.tif", values[i], nodata=0)
+    write_tiff(folder / "2018-08-01_B4.tif", RED[0], nodata=0)
+    return folder
+
+
+SCAN = ("--bands", "B4=red,B8=nir,SCL=scl", "--quality", "scl")
+
+
+@pytest.fixture
+def manifest(folder, tmp_path):
+    """Scenes of the folder."""
+    path = tmp_path / "scenes.json"
+    run("scan", folder, "{date}_{band}.tif", *SCAN, "--out", path)
+    return path
+
+
+def test_scan_writes_the_scenes_of_a_folder_and_says_what_it_left_out(folder, tmp_path, capsys):
+    out = tmp_path / "scenes.json"
+    run("scan", folder, "{date}_{band}.tif", *SCAN, "--title", "noise", "--out", out)
+    said = capsys.readouterr().out.splitlines()
+    kept = catalogs.Manifest.load(out)
+    assert (len(kept), kept.title, kept.scenes[0].bands) == (4, "noise", ("red", "nir", "scl"))
+    assert said == [
+        f"{out}: 4 scenes",
+        "span: 2018-05-01T00:00:00Z to 2019-06-15T00:00:00Z",
+        "excluded: 1",
+        "  2018-08-01: It has no file of band nir, scl; there is 2018-08-01_B4.tif.",
+        f"digest: {kept.digest}",
+    ]
+
+
+def test_scan_takes_a_list_of_bands_and_how_they_are_packed(folder, tmp_path):
+    out = tmp_path / "scenes.json"
+    options = ("--nodata", "7", "--scale", "0.5", "--offset=-1", "--crs", "EPSG:32724")
+    run("scan", folder, "{date}_{band}.tif", "--bands", "B8,B4", *options, "--resampling",
+        "cubic", "--out", out)  # fmt: skip
+    scene = catalogs.Manifest.load(out).scenes[0]
+    band = scene.band("B4")
+    assert scene.bands == ("B8", "B4")
+    assert (band.nodata, band.scale, band.offset, band.resampling) == (7, 0.5, -1, "cubic")
+    assert scene.crs == "EPSG:32724"
+
+
+def test_no_more_than_twenty_excluded_scenes_are_listed(tmp_path, capsys):
+    for day in range(1, 26):
+        write_tiff(tmp_path / f"2018-01-{day:02d}_a.tif", RED[0, :4, :4], nodata=0)
+    write_tiff(tmp_path / "2018-01-25_b.tif", RED[0, :4, :4], nodata=0)
+    run("scan", tmp_path, "{date}_{band}.tif", "--out", tmp_path / "scenes.json")
+    said = capsys.readouterr().out.splitlines()
+    assert said[2] == "excluded: 24"
+    assert said[-2] == "  and 4 more"
+    assert len(said) == 3 + 20 + 2
+
+
+def test_netcdf_writes_a_scene_for_every_time(tmp_path, capsys):
+    bounds = GRID.extent.boundingbox
+    data = xr.Dataset(
+        {name: (("time", "y", "x"), values) for name, values in (("B4", RED), ("B8", NIR))},
+        coords={
+            "time": np.array(DATES, "M8[ns]"),
+            "y": bounds.top - 15 - 30.0 * np.arange(GRID.shape[0]),
+            "x": bounds.left + 15 + 30.0 * np.arange(GRID.shape[1]),
+        },
+    )
+    data["time"].encoding.update(units="days since 2018-01-01", dtype="int32")
+    data.to_netcdf(tmp_path / "noise.nc", engine="scipy")
+    out = tmp_path / "scenes.json.gz"
+    run("netcdf", tmp_path / "noise.nc", "--bands", "B8=nir,B4=red", "--nodata", "0", "--crs",
+        GRID.crs, "--out", out)  # fmt: skip
+    kept = catalogs.Manifest.load(out)
+    assert [scene.time[:10] for scene in kept.scenes] == list(DATES)
+    assert kept.scenes[0].bands == ("nir", "red")
+    assert "excluded: 0" in capsys.readouterr().out
+
+
+def test_fill_makes_medians_of_what_was_clear_in_each_period(manifest, small, capsys):
+    run("fill", small, "predictors", manifest, "--quality", "sentinel2-scl", "--workers", "1")
+    assert "ingest predictors: 2 done" in capsys.readouterr().out
+    found = cube.open(small)["predictors"]
+    for time, dates in (("2018", slice(0, 3)), ("2019", slice(3, 4))):
+        for name, values in (("red", RED), ("nir", NIR)):
+            expected = clear_median(values, SCL, dates)
+            np.testing.assert_array_equal(found.sel(time=time, band=name)[0], expected)
+    assert cube.verify(small, variables=("predictors",)).sound
+
+
+def test_fill_takes_bands_method_season_and_periods(manifest, small):
+    run("fill", small, "nir", manifest, "--bands", "nir", "--method", "last", "--season",
+        "05-15..06-30", "--times", "2018")  # fmt: skip
+    layer = cube.open(small)["nir"]
+    np.testing.assert_array_equal(layer.sel(time="2018")[0], NIR[1])
+    assert layer.sel(time="2019").isnull().all()
+
+
+def test_a_plan_of_a_fill_writes_nothing(manifest, small, capsys):
+    before = files(small)
+    run("fill", small, "predictors", manifest, "--quality", "sentinel2-scl", "--plan")
+    assert "2 regions to write" in capsys.readouterr().out
+    assert files(small) == before
+
+
+def test_exclude_takes_a_scene_out_and_changes_the_digest(manifest, small, capsys):
+    before = catalogs.Manifest.load(manifest)
+    capsys.readouterr()
+    run("exclude", manifest, "2018-06-01", "haze")
+    after = catalogs.Manifest.load(manifest)
+    assert after == before.exclude({"2018-06-01": "haze"})
+    assert capsys.readouterr().out.splitlines() == [
+        f"digest before: {before.digest}",
+        f"digest: {after.digest}",
+    ]
+    run("fill", small, "predictors", manifest, "--times", "2018", "--method", "last")
+    assert catalogs.__main__.main(["fill", small, "predictors", str(manifest)]) == 2
+    assert "made from other inputs" in capsys.readouterr().err
+
+
+def test_duplicates_are_listed_and_left_out_of_another_manifest(folder, tmp_path, capsys):
+    for name, values in (("B4", RED), ("B8", NIR), ("SCL", SCL)):
+        write_tiff(folder / f"2019-01-01_{name}.tif", values[1], nodata=0)
+    path, out = tmp_path / "all.json", tmp_path / "some.json"
+    run("scan", folder, "{date}_{band}.tif", *SCAN, "--out", path)
+    capsys.readouterr()
+    run("duplicates", path)
+    listed = ["1 of 5 scenes are copies", "2019-01-01: same pixels as 2018-06-01"]
+    assert capsys.readouterr().out.splitlines() == listed
+    run("duplicates", path, "--out", out)
+    kept = catalogs.Manifest.load(out)
+    assert kept == catalogs.without_duplicates(catalogs.Manifest.load(path))
+    last = f"{out}: 4 scenes, digest {kept.digest}"
+    assert capsys.readouterr().out.splitlines() == [*listed, last]
+
+
+LANDSAT = ("blue", "green", "red", "nir08", "swir16", "swir22", "qa_pixel")
+
+
+def landsat_item(date, base):
+    """A STAC item of Landsat whose assets lie below a URL or folder."""
+    west, south, east, north = GRID.extent.to_crs("EPSG:4326").boundingbox
+    return {
+        "type": "Feature",
+        "stac_version": "1.0.0",
+        "id": date,
+        "collection": "landsat-c2-l2",
+        "geometry": None,
+        "bbox": [west, south, east, north],
+        "properties": {
+            "datetime": f"{date}T10:30:00Z",
+            "proj:epsg": GRID.crs.to_epsg(),
+            "proj:shape": list(GRID.shape),
+            "proj:transform": list(GRID.transform)[:6],
+        },
+        "links": [],
+        "assets": {key: {"href": f"{base}/{date}_{key}.tif"} for key in LANDSAT},
+    }
+
+
+def test_items_of_a_local_catalogue_fill_a_cube(tmp_path, small, capsys):
+    stored, flags = RED.astype("uint16") * 100 + 10_000, np.where(SCL == 9, 8, 64).astype("uint16")
+    for i, date in enumerate(DATES):
+        for key in LANDSAT:
+            values = flags if key == "qa_pixel" else stored
+            write_tiff(tmp_path / f"{date}_{key}.tif", values[i])
+    items = [landsat_item(date, ".") for date in DATES]
+    path, out = tmp_path / "items.json", tmp_path / "scenes.json"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
+    run("items", path, "--profile", "landsat-c2-l2", "--out", out)
+    assert "4 scenes" in capsys.readouterr().out
+    cube.add(small, cube.StackSpec(name="reflectance", bands=("red",), dtype="float32"))
+    run("fill", small, "reflectance", out, "--quality", "landsat-c2", "--times", "2018")
+    clear = np.ma.masked_array(stored[:3], SCL[:3] == 9)
+    expected = np.ma.median(clear, axis=0).filled(np.nan) * 0.0000275 - 0.2
+    found = cube.open(small)["reflectance"].sel(time="2018")[0, 0]
+    np.testing.assert_allclose(found, expected, atol=1e-7)
+
+
+def test_search_asks_for_what_was_said_and_keeps_what_was_found(tmp_path, small, capsys):
+    out = tmp_path / "scenes.json"
+    arguments = ("--collection", "landsat-c2-l2", "more", "--profile", "landsat-c2-l2",
+                 "--datetime", "2018-05-01/2018-08-30", "--out", out)  # fmt: skip
+    lost = landsat_item("2018-09-01", "file:///etc")
+    # An address of nobody: no name has to be looked up.
+    found = [landsat_item(date, "https://93.184.216.34") for date in DATES]
+    with stac_server.serve([*found, lost]) as api:
+        run("search", api.url, *arguments, "--cube", small, "--max-cloud", "60")
+        run("search", api.url, *arguments, "--bbox=-180,-10,0,0")
+    by_cube, by_box = api.searches
+    assert by_cube["collections"] == ["landsat-c2-l2", "more"]
+    assert by_cube["query"] == {"eo:cloud_cover": {"lte": 60.0}}
+    assert by_cube["datetime"] == "2018-05-01T00:00:00Z/2018-08-30T23:59:59Z"
+    west, south, east, north = GRID.extent.to_crs("EPSG:4326").boundingbox
+    np.testing.assert_allclose(by_cube["bbox"], (west, south, east, north), atol=1e-3)
+    assert by_box["bbox"] == [-180, -10, 0, 0]
+    assert "query" not in by_box
+    kept = catalogs.Manifest.load(out)
+    assert (len(kept), list(kept.excluded), kept.through) == (4, ["2018-09-01"], "stackstac")
+    assert "  2018-09-01: Item '2018-09-01', asset" in capsys.readouterr().out
 
 
 FULL = """

@@ -18,6 +18,7 @@ from distributed import Client
 import catalogs
 import cube
 from cube import ledger, provenance, report, store
+from cube.composites import Composite
 from cube.errors import (
     IncompleteError,
     PartialError,
@@ -30,7 +31,7 @@ from cube.errors import (
 from cube.ingest import plan_ingest
 from cube.objects import explained
 from cube.regions import Region
-from cube.scenes import Source
+from cube.scenes import Needs, Source
 from cube.terrain import Terrain
 from tests.rasters import UTM, grid_at, noise, whole, write_tiff
 
@@ -583,6 +584,194 @@ class TestProvenance:
         for copy in (one, other):
             cube.ingest(copy, "predictors", {"2010": scene})
         assert contents(one) == contents(other)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured(Positions):
+    """A source that knows its units."""
+
+    units: tuple[str, ...] = ("", "")
+
+
+class TestUnits:
+    MATCH = (
+        r"'predictors': band 'green' is in 'K' at 2000 and in 'degC' at 2010. Numbers of two units "
+        r"are two bands; give them two names."
+    )
+
+    def test_two_in_one_band_are_refused_within_a_run(self, url, contents):
+        sources = {"2000": Measured(units=("", "K")), "2010": Measured(units=("", "degC"))}
+        before = contents(url)
+        for verb in (plan_ingest, cube.ingest):
+            with pytest.raises(SourceError, match=self.MATCH):
+                verb(url, "predictors", sources)
+        assert contents(url) == before
+
+    def test_and_from_one_run_to_the_next(self, url, contents):
+        cube.ingest(url, "predictors", {"2000": Measured(units=("", "K"))})
+        before = contents(url)
+        with pytest.raises(SourceError, match=self.MATCH):
+            cube.ingest(url, "predictors", {"2010": Measured(units=("", "degC"))})
+        assert contents(url) == before
+
+    def test_those_of_a_time_that_is_replaced_do_not_count(self, url):
+        cube.ingest(url, "predictors", {"2000": Measured(units=("", "K"))})
+        cube.ingest(url, "predictors", {"2000": Measured(units=("", "degC"))}, overwrite=True)
+        recorded = provenance.inputs_of(url, "predictors")
+        assert recorded["2000"]["from"]["units"] == {"green": "degC"}
+
+    def test_where_nobody_says_nothing_is_mixed_and_nothing_recorded(self, url):
+        cube.ingest(url, "predictors", {"2000": Measured(units=("", "K"))})
+        cube.ingest(url, "predictors", {"2010": Positions()})
+        recorded = provenance.inputs_of(url, "predictors")
+        assert "units" not in recorded["2010"]["from"]
+
+    def test_another_unit_of_the_same_time_is_another_input(self, url):
+        cube.ingest(url, "predictors", {"2000": Measured(units=("", "K"))})
+        with pytest.raises(SourceError, match="already holds regions made from other inputs"):
+            cube.ingest(url, "predictors", {"2000": Measured(units=("", "degC"))})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needy(Positions):
+    """A source that says what it takes, more at the bottom of the grid."""
+
+    def needs(self, grid, rows, cols):
+        pixels = (rows[1] - rows[0]) * (cols[1] - cols[0])
+        return Needs(read_bytes=10 * pixels, peak_bytes=pixels * (1000 + rows[0]), opens=3)
+
+
+class TestNeeds:
+    def test_a_plan_adds_what_its_sources_say(self, url):
+        plain = plan_ingest(url, "predictors", {"2000": Positions()}).summary
+        found = plan_ingest(url, "predictors", {"2000": Needy()}).summary
+        assert (plain.opens, found.opens) == (0, 3 * REGIONS)
+        assert found.bytes_in == 10 * SHAPE[0] * SHAPE[1]
+        # The region at the bottom takes most; one of whole size is planned for.
+        at_most = max(32 * 32 * 1064, 4 * 32 * 1096)
+        assert found.peak_bytes == plain.peak_bytes + 32 * 32 * 1064 == plain.peak_bytes + at_most
+
+    def test_of_two_sources_one_may_not_say(self, url):
+        sources = {"2000": Needy(), "2010": Positions()}
+        found = plan_ingest(url, "predictors", sources).summary
+        assert found.bytes_in == (10 + 2 * 4) * SHAPE[0] * SHAPE[1]
+        assert found.opens == 3 * REGIONS
+
+
+class TestLostScenes:
+    """A scene that cannot be read costs the regions that it meets, until it is back or excluded."""
+
+    @pytest.fixture
+    def composite(self, tmp_path):
+        """Three scenes with two bands; the first covers the upper left of the grid alone."""
+
+        def made(name, seed, **place):
+            stored = noise((2, 70, 70), dtype="int16", seed=seed)
+            path = write_tiff(tmp_path / f"{name}.tif", stored, nodata=0, **place)
+            return catalogs.geotiff(path, bands=BANDS)
+
+        upper = made("upper", 1, grid=grid_at((70, 70), shift=(-30, -30)))
+        lower = made("lower", 2, grid=grid_at((70, 70), shift=(30, 40)))
+        around = made("around", 3, grid=grid_at((70, 70), pixel_m=60, shift=(-5, -5)))
+        return Composite(scenes=(upper, lower, around), bands=BANDS)
+
+    def near(self, name, composite):
+        """Regions that a scene may have pixels of."""
+        return [
+            region
+            for region in cube.regions(spec_of(), "predictors", time=0)
+            if name in {s.id for s in composite.near(GRID, region.rows, region.cols)}
+        ]
+
+    @pytest.fixture(params=["damaged", "missing"])
+    def loss(self, request, tmp_path):
+        """Lose the upper scene; returns how to mend it."""
+        path = tmp_path / "upper.tif"
+
+        def lose():
+            content = path.read_bytes()
+            if request.param == "missing":
+                path.unlink()
+            else:
+                path.write_bytes(content[: len(content) // 2])
+            return lambda: path.write_bytes(content)
+
+        return lose
+
+    @pytest.fixture
+    def calm(self, new, composite):
+        undisturbed = new("undisturbed")
+        cube.ingest(undisturbed, "predictors", {"2000": composite})
+        return undisturbed
+
+    def lost(self, url, composite, **how):
+        with pytest.raises(IncompleteError) as caught:
+            cube.ingest(url, "predictors", {"2000": composite}, **how)
+        return caught.value
+
+    def test_its_regions_are_partial_and_named_and_the_others_written(self, url, composite, loss):
+        near = self.near("upper", composite)
+        assert 2 < len(near) < REGIONS
+        # Made before it is lost, as a run that is under way has it.
+        loss()
+        error = self.lost(url, composite)
+        assert "Should 'upper' stay lost, exclude them from the inputs." in str(error)
+        found = error.report
+        assert (found.count("done"), found.count("failed")) == (REGIONS - len(near), 0)
+        assert {o.task for o in found.partial} == {str(region) for region in near}
+        assert all(set(o.lost) == {"upper"} for o in found.partial)
+        assert set(found.lost) == {"upper"}
+        assert "upper.tif" in found.lost["upper"]
+        assert report.reports(url) == [found]
+        _, ticked = ledger.pending(url, spec_of(), "predictors", near)
+        assert ticked == []
+
+    def test_once_it_is_back_the_next_run_ends_with_the_bytes_of_an_undisturbed_one(
+        self, url, composite, calm, loss, contents
+    ):
+        mend = loss()
+        self.lost(url, composite)
+        mend()
+        found = cube.ingest(url, "predictors", {"2000": composite})
+        assert found.count("done") == len(self.near("upper", composite))
+        assert found.lost == {}
+        assert contents(url) == contents(calm)
+
+    def test_to_exclude_it_is_another_input_that_must_be_wanted(
+        self, url, new, composite, loss, contents
+    ):
+        fewer = replace(composite, scenes=[s for s in composite.scenes if s.id != "upper"])
+        without = new("without")
+        cube.ingest(without, "predictors", {"2000": fewer})
+        loss()
+        self.lost(url, composite)
+        before = contents(url)
+        with pytest.raises(SourceError, match="already holds regions made from other inputs"):
+            cube.ingest(url, "predictors", {"2000": fewer})
+        assert contents(url) == before
+        cube.ingest(url, "predictors", {"2000": fewer}, overwrite=True)
+        with cube.open(url, stored=True) as found, cube.open(without, stored=True) as expected:
+            np.testing.assert_array_equal(found.predictors, expected.predictors)
+        assert cube.verify(url).sound
+
+    def test_processes_of_a_cluster_lose_and_find_it_alike(
+        self, url, composite, calm, tmp_path, contents
+    ):
+        path = tmp_path / "upper.tif"
+        content = path.read_bytes()
+        with Client(
+            processes=True, n_workers=2, threads_per_worker=1, dashboard_address=":0"
+        ) as client:
+            path.unlink()
+            found = self.lost(url, composite, client=client).report
+            assert {o.task for o in found.partial} == {
+                str(region) for region in self.near("upper", composite)
+            }
+            assert set(found.lost) == {"upper"}
+            assert "upper.tif" in found.lost["upper"]
+            path.write_bytes(content)
+            cube.ingest(url, "predictors", {"2000": composite}, client=client)
+        assert contents(url) == contents(calm)
 
 
 def test_positions_are_a_source():

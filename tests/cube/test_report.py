@@ -24,6 +24,7 @@ outcomes = st.builds(
     tries=st.integers(0, 9),
     seconds=st.floats(0, 1e6),
     bytes_out=st.integers(0, 10**15),
+    lost=st.dictionaries(text, text, max_size=3),
 )
 made = st.builds(
     Report,
@@ -93,6 +94,41 @@ class TestCheck:
     def test_a_status_that_there_is_not_is_refused(self):
         with pytest.raises(SpecError, match="A status is one of done, skipped, partial, failed"):
             Outcome(task="a", status="perhaps")
+
+
+class TestLost:
+    LOST = Outcome(
+        task="rows 64:96",
+        status="partial",
+        reason="two are lost.",
+        lost={"b": "torn.", "a": "gone."},
+    )
+
+    def test_inputs_are_told_once_each_by_name(self):
+        again = replace(self.LOST, task="rows 96:128", lost={"b": "torn.", "c": "late."})
+        found = made_of(DONE, self.LOST, again)
+        assert found.lost == {"a": "gone.", "b": "torn.", "c": "late."}
+        assert list(found.lost) == ["a", "b", "c"]
+        assert str(found) == "ingest: 1 done, 0 skipped, 2 partial, 0 failed, 3 inputs lost"
+        assert made_of(DONE, FAILED).lost == {}
+
+    def test_html_names_them_and_escapes_what_came_from_outside(self):
+        evil = replace(self.LOST, lost={"<b>": "<script>"})
+        html = made_of(evil)._repr_html_()
+        assert "<tr><td>&lt;b&gt;</td><td>&lt;script&gt;</td></tr>" in html
+        assert "two are lost." in html
+
+    def test_what_to_do_about_those_that_stay_lost_is_told(self):
+        with pytest.raises(IncompleteError, match="Should 'a', 'b' stay lost, exclude them from"):
+            made_of(self.LOST).check()
+        many = replace(self.LOST, lost=dict.fromkeys("edcba", "gone."))
+        with pytest.raises(IncompleteError, match="Should 'a', 'b', 'c' and 2 more stay lost"):
+            made_of(many).check()
+
+    def test_an_older_report_without_them_is_read(self):
+        data = made_of(DONE, PARTIAL).to_dict()
+        assert all("lost" not in outcome for outcome in data["outcomes"])
+        assert Report.from_dict(data).lost == {}
 
 
 class TestJson:
