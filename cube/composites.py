@@ -122,12 +122,12 @@ class Composite:
             PartialError: Scenes that meet the box cannot be read; each with its reason.
         """
         scenes = self.near(grid, rows, cols)
-        found = np.full((len(self.bands), rows[1] - rows[0], cols[1] - cols[0]), np.nan, self.dtype)
+        found = np.empty((len(self.bands), rows[1] - rows[0], cols[1] - cols[0]), self.dtype)
         with self.naming_all(scenes, grid, (rows, cols)):
-            for box in self._boxes(len(scenes), (rows, cols)) if scenes else ():
+            for box in self._boxes(max(1, len(scenes)), (rows, cols)):
                 (top, bottom), (left, right) = box
                 own = slice(top - rows[0], bottom - rows[0]), slice(left - cols[0], right - cols[0])
-                found[(slice(None), *own)] = self._reduced(scenes, grid, box)
+                found[(slice(None), *own)] = self._reduced(scenes, grid, box) if scenes else np.nan
         return found
 
     @contextmanager
@@ -199,9 +199,13 @@ class Composite:
         bands = (*self.bands, *(band for band in self._scored if band not in self.bands))
         return observations.values(seen, bands, box, halo_px=self._halo_px)
 
-    def _score(self, scene: Scene, clear: npt.NDArray[np.bool_], values: Floats) -> Floats | None:
+    def _score(
+        self, scene: Scene, clear: npt.NDArray[np.bool_] | None, values: Floats
+    ) -> Floats | None:
         if self.score is None:
             return None
+        if clear is None:
+            clear = np.ones(values.shape[1:], bool)
         bands = (*self.bands, *(band for band in self._scored if band not in self.bands))
         by_name = dict(zip(bands, values, strict=True))
         return self.score.score(scene, {band: by_name[band] for band in self._scored}, clear)
@@ -341,6 +345,12 @@ def _check_method(composite: Composite) -> None:
         raise SpecError("A score by the distance to clouds needs quality=, which tells them.")
     if composite.dtype not in ("float32", "float64"):
         raise SpecError(f"dtype must be float32 or float64. Received {composite.dtype!r}.")
+    given = getattr(composite.reader, "dtype", composite.dtype)
+    if given != composite.dtype:
+        raise SpecError(
+            f"A composite in {composite.dtype} needs a reader that gives {composite.dtype}. "
+            f"Received one that gives {given}."
+        )
     if composite.memory_bytes < 1_000_000:
         raise SpecError(
             f"memory_bytes must be 1,000,000 or more. Received {composite.memory_bytes!r}."

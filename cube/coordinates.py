@@ -10,6 +10,7 @@ is decided by the cell alone, so a pixel comes out the same, to the bit, in what
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -47,10 +48,19 @@ class Place(NamedTuple):
     Attributes:
         crs: Its CRS.
         transform: From (column, row) to (x, y).
+        width: Its columns.
     """
 
     crs: str
     transform: Affine
+    width: int
+
+    @property
+    def turn_px(self) -> float | None:
+        """Columns of a whole turn of the globe, for pixels in degrees; else None."""
+        if self.transform.b or not _is_geographic(self.crs):
+            return None
+        return 360.0 / abs(self.transform.a)
 
 
 def pixel_places(place: Place, grid: GeoBox, rows: Span, cols: Span) -> tuple[Floats, Floats]:
@@ -74,11 +84,28 @@ def pixel_places(place: Place, grid: GeoBox, rows: Span, cols: Span) -> tuple[Fl
     kept: OrderedDict[Any, tuple[Floats, Floats]] = _of_thread("places", OrderedDict)
     if key not in kept:
         x, y = source_xy(place.crs, grid, rows, cols)
-        kept[key] = _apply(~place.transform, x, y)
+        kept[key] = _nearest_turn(_apply(~place.transform, x, y), place.turn_px, place.width)
         while len(kept) > _KEPT:
             kept.popitem(last=False)
     kept.move_to_end(key)
     return kept[key]
+
+
+def _nearest_turn(
+    places: tuple[Floats, Floats], turn_px: float | None, width: float
+) -> tuple[Floats, Floats]:
+    """Columns within half a turn of the middle: 185 degrees east is 175 degrees west."""
+    if turn_px is None:
+        return places
+    cols, rows = places
+    with np.errstate(invalid="ignore"):
+        # Exact for those that are there already, from which nothing is taken.
+        return cols - turn_px * np.round((cols - width / 2) / turn_px), rows
+
+
+@functools.lru_cache(maxsize=256)
+def _is_geographic(crs: str) -> bool:
+    return bool(pyproj.CRS.from_user_input(crs).is_geographic)
 
 
 def _apply(transform: Affine, x: Floats, y: Floats) -> tuple[Floats, Floats]:
@@ -143,7 +170,10 @@ def to_grid(crs: str, grid: GeoBox, x: Floats, y: Floats) -> tuple[Floats, Float
     onto = _transformer(crs, grid)
     if onto is not None:
         x, y = onto.transform(x, y)
-    return _apply(~grid.transform, np.asarray(x, "float64"), np.asarray(y, "float64"))
+    places = _apply(~grid.transform, np.asarray(x, "float64"), np.asarray(y, "float64"))
+    width = int(grid.shape[1])
+    turn_px = Place(str(grid.crs), grid.transform, width).turn_px if grid.crs else None
+    return _nearest_turn(places, turn_px, width)
 
 
 class _Axis:

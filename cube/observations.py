@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.floating[Any]]
 Booleans = npt.NDArray[np.bool_]
 Box = tuple[Span, Span]
-Seen = list[tuple[Scene, Booleans]]
-"""Scenes that see something of a box, each with where."""
+Seen = list[tuple[Scene, Booleans | None]]
+"""Scenes that see something of a box, each with where; None stands for everywhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +54,7 @@ class Observations:
             PartialError: Quality bands cannot be read.
         """
         if self.quality is None:
-            shape = tuple(length + 2 * halo_px for length in _shape(box))
-            return [(scene, np.ones(shape, bool)) for scene in scenes]
+            return [(scene, None) for scene in scenes]
         wide = wider(box, halo_px + self.quality.grow_px)
         found: Seen = []
         for scene, value in self._read(scenes, (self.quality.band,), wide):
@@ -81,17 +80,25 @@ class Observations:
         Raises:
             PartialError: Scenes cannot be read.
         """
-        stack = np.empty((len(seen), len(bands), *_shape(box)), self.dtype)
         scenes = [scene for scene, _ in seen]
-        for place, (_, value) in enumerate(self._read(scenes, bands, box)):
-            kept, mask = stack[place], _inner(seen[place][1], halo_px)
-            np.copyto(kept, value)
-            np.copyto(kept, np.nan, where=~mask)
-            if self.quality is not None and self.quality.complete:
-                np.copyto(kept, np.nan, where=~complete(kept))
-            # See clear().
-            del value
+        if 0 < len(scenes) <= self._at_once(bands, box):
+            stack = self.reader.read(scenes, bands, self.grid, *box).astype(self.dtype, copy=False)
+        else:
+            stack = np.empty((len(seen), len(bands), *_shape(box)), self.dtype)
+            for place, (_, value) in enumerate(self._read(scenes, bands, box)):
+                stack[place] = value
+                # See clear().
+                del value
+        for kept, (_, mask) in zip(stack, seen, strict=True):
+            self._mask(kept, None if mask is None else _inner(mask, halo_px))
         return stack
+
+    def _mask(self, values: Floats, clear: Booleans | None) -> None:
+        """Make (band, rows, cols) of a scene NaN where it is not clear."""
+        if clear is not None:
+            np.copyto(values, np.nan, where=~clear)
+        if self.quality is not None and self.quality.complete:
+            np.copyto(values, np.nan, where=~complete(values))
 
     def lost(self, scenes: Sequence[Scene], bands: Sequence[str], box: Box) -> dict[str, str]:
         """Scenes that cannot be read, with the reason of each; looks at one after the other."""
@@ -107,10 +114,12 @@ class Observations:
         self, scenes: Sequence[Scene], bands: Sequence[str], box: Box
     ) -> Iterator[tuple[Scene, Floats]]:
         """Scenes with their pixels, read in batches."""
-        pixels = _shape(box)[0] * _shape(box)[1]
-        each = pixels * len(bands) * np.dtype(self.dtype).itemsize
-        for batch in batches(scenes, max(1, self.batch_bytes // each)):
+        for batch in batches(scenes, self._at_once(bands, box)):
             yield from zip(batch, self.reader.read(batch, bands, self.grid, *box), strict=True)
+
+    def _at_once(self, bands: Sequence[str], box: Box) -> int:
+        pixels = _shape(box)[0] * _shape(box)[1]
+        return max(1, self.batch_bytes // (pixels * len(bands) * np.dtype(self.dtype).itemsize))
 
 
 def batches(scenes: Sequence[Scene], size: int) -> Iterator[Sequence[Scene]]:

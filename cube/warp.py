@@ -153,6 +153,11 @@ def _read(
     scale = filter_scale(raster, place, grid)
     if resampling == "nearest" or (resampling in REACH and min(scale) >= _UNCOARSENED):
         return sampled(raster, place, grid, box, layers)
+    if _turned(place, grid):
+        raise SourceError(
+            f"{scene.id!r}: {resampling} resampling does not go round the globe, as this grid in "
+            f"degrees would have it; use nearest, or bilinear or cubic at the file's resolution."
+        )
     return filtered(raster, place, grid, box, layers, scale)
 
 
@@ -178,7 +183,16 @@ def _place(raster: DatasetReader, scene: Scene) -> Place:
             f"{scene.id!r}: {shown(raster.name)!r} does not say where its pixels lie; give the "
             f"scene a transform=."
         )
-    return Place(scene.crs, transform)
+    return Place(scene.crs, transform, raster.width)
+
+
+def _turned(place: Place, grid: GeoBox) -> bool:
+    """True where part of a grid in degrees lies a turn of the globe away from a file's columns."""
+    if place.turn_px is None or not same_crs(place.crs, grid):
+        return False
+    onto = ~place.transform @ grid.transform
+    ends = onto.c, onto.c + onto.a * grid.shape[1]
+    return any(abs(end - place.width / 2) > place.turn_px / 2 + _SAME for end in ends)
 
 
 def _aligned(place: Place, grid: GeoBox) -> Span | None:
@@ -188,6 +202,8 @@ def _aligned(place: Place, grid: GeoBox) -> Span | None:
     height, width = grid.shape
     onto = ~place.transform @ grid.transform
     col, row = round(onto.c), round(onto.f)
+    if _turned(place, grid):
+        return None
     for corner in ((0, 0), (width, 0), (0, height), (width, height)):
         there = onto @ corner
         if max(abs(there[0] - corner[0] - col), abs(there[1] - corner[1] - row)) > _SAME:

@@ -336,6 +336,45 @@ class TestPlace:
         np.testing.assert_array_equal(found[0], positions((90, 130)))
 
 
+class TestTurns:
+    """185 degrees east is 175 degrees west: grids and files in degrees may say either."""
+
+    GRID = GeoBox((8, 40), Affine(0.5, 0, 170, 0, -0.5, 64), "EPSG:4326")
+
+    def lon_of(self, path, left, cols):
+        """A file whose value is the longitude, -180..180, of the pixel's centre."""
+        grid = GeoBox((8, cols), Affine(0.5, 0, left, 0, -0.5, 64), "EPSG:4326")
+        lon = (left + (np.arange(cols) + 0.5) / 2 + 180) % 360 - 180
+        values = np.broadcast_to(lon.astype("float32"), grid.shape)
+        return scene_of(write_tiff(path, values, grid=grid), "EPSG:4326", nodata=None)
+
+    @pytest.mark.parametrize("resampling", ["nearest", "bilinear", "cubic"])
+    @pytest.mark.parametrize(("left", "cols"), [(-180, 720), (0, 720), (-180, 10), (180, 10),
+                                                (165, 40), (-540, 720)])  # fmt: skip
+    def test_a_file_is_found_a_turn_away(self, tmp_path, left, cols, resampling):
+        scene = replace(self.lon_of(tmp_path / "l.tif", left, cols), resampling=resampling)
+        lon = (170 + (np.arange(40) + 0.5) / 2 + 180) % 360 - 180
+        whole_turn = (lon - left) % 360
+        expected = np.where(whole_turn < cols / 2, lon, np.nan)
+        found = read_scene(scene, self.GRID, *whole(self.GRID))[0]
+        np.testing.assert_array_equal(np.isnan(found[3]), np.isnan(expected))
+        np.testing.assert_allclose(found[3], expected, rtol=1e-6)
+        parts = [read_scene(scene, self.GRID, (0, 8), (c, c + 5))[0] for c in range(0, 40, 5)]
+        np.testing.assert_array_equal(np.concatenate(parts, axis=1), found)
+
+    def test_sums_are_found_a_turn_away(self, tmp_path):
+        scene = replace(self.lon_of(tmp_path / "l.tif", -180, 10), resampling="sum")
+        found = read_scene(scene, self.GRID, *whole(self.GRID))[0]
+        assert np.isfinite(found).sum() == 80
+        np.testing.assert_allclose(found[0, 20:30], -180 + (np.arange(10) + 0.5) / 2)
+
+    def test_a_filter_that_would_have_to_go_round_the_globe_is_refused(self, tmp_path):
+        scene = replace(self.lon_of(tmp_path / "l.tif", -180, 720), resampling="average")
+        coarse = GeoBox((2, 10), Affine(2, 0, 170, 0, -2, 64), "EPSG:4326")
+        with pytest.raises(SourceError, match="average resampling does not go round the globe"):
+            read_scene(scene, coarse, *whole(coarse))
+
+
 class TestSum:
     """Counts, such as persons per pixel: their total is conserved."""
 
