@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -122,12 +121,18 @@ class Composite:
             PartialError: Scenes that meet the box cannot be read; each with its reason.
         """
         scenes = self.near(grid, rows, cols)
-        found = np.empty((len(self.bands), rows[1] - rows[0], cols[1] - cols[0]), self.dtype)
+        shape = len(self.bands), rows[1] - rows[0], cols[1] - cols[0]
+        if not scenes:
+            return np.full(shape, np.nan, self.dtype)
         with self.naming_all(scenes, grid, (rows, cols)):
-            for box in self._boxes(max(1, len(scenes)), (rows, cols)):
+            boxes = list(self._boxes(len(scenes), (rows, cols)))
+            if len(boxes) == 1:
+                return self._reduced(scenes, grid, boxes[0])
+            found = np.empty(shape, self.dtype)
+            for box in boxes:
                 (top, bottom), (left, right) = box
                 own = slice(top - rows[0], bottom - rows[0]), slice(left - cols[0], right - cols[0])
-                found[(slice(None), *own)] = self._reduced(scenes, grid, box) if scenes else np.nan
+                found[(slice(None), *own)] = self._reduced(scenes, grid, box)
         return found
 
     @contextmanager
@@ -163,9 +168,12 @@ class Composite:
             batch_bytes=self.memory_bytes // _READING // 2,
         )
 
-    def _reduced(self, scenes: Sequence[Scene], grid: GeoBox, box: Box) -> Floats | float:
+    def _reduced(self, scenes: Sequence[Scene], grid: GeoBox, box: Box) -> Floats:
+        if len(scenes) == 1 and self.method != "best":
+            return self._single(scenes[0], grid, box)
         if self.method in STREAMED:
-            return self.streamed(STREAMED[self.method](), scenes, grid, box)
+            reduced = self.streamed(STREAMED[self.method](), scenes, grid, box)
+            return self._nothing(box) if reduced is None else reduced
         observations = self.observations(grid)
         seen = observations.clear(scenes, box)
         parts: dict[str, Floats] = {}
@@ -174,15 +182,30 @@ class Composite:
             parts |= zip(group, reduced, strict=True)
         return np.stack([parts[band] for band in self.bands])
 
+    def _single(self, scene: Scene, grid: GeoBox, box: Box) -> Floats:
+        """What all methods make of one scene, with nothing to choose from."""
+        observations = self.observations(grid)
+        seen = observations.clear([scene], box)
+        if not seen:
+            return self._nothing(box)
+        values: Floats = observations.values(seen, self.bands, box)[0]
+        if len(self.bands) > 1 and self.method not in ("median", "mean"):
+            np.copyto(values, np.nan, where=~reducing.complete(values))
+        return values
+
+    def _nothing(self, box: Box) -> Floats:
+        shape = (stop - start for start, stop in box)
+        return np.full((len(self.bands), *shape), np.nan, self.dtype)
+
     def streamed(
         self, reducer: reducing.Reducer, scenes: Sequence[Scene], grid: GeoBox, box: Box
-    ) -> Floats | float:
-        """What a reducer makes of the clear observations, scene by scene; NaN of none."""
+    ) -> Floats | None:
+        """What a reducer makes of the clear observations, scene by scene; None of none."""
         observations = self.observations(grid)
         added = 0
         for batch in batches(scenes, self._at_once(box)):
             added += self._add(reducer, batch, observations, box)
-        return reducer.result() if added else math.nan
+        return reducer.result() if added else None
 
     def _add(
         self, reducer: reducing.Reducer, batch: Sequence[Scene], of: Observations, box: Box

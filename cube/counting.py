@@ -47,7 +47,7 @@ class ClearCount:
         found = np.zeros((1, rows[1] - rows[0], cols[1] - cols[0]), "float32")
         with self.of.naming_all(scenes, grid, box):
             counted = self.of.streamed(Count(), scenes, grid, box)
-        return found if isinstance(counted, float) else counted.astype("float32")
+        return found if counted is None else counted.astype("float32")
 
     def check(self, grid: GeoBox) -> None:
         """See :meth:`cube.scenes.Source.check`."""

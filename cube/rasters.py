@@ -276,10 +276,9 @@ def read_window(
         return np.full(shape, np.nan, float_for(dtypes))
     window = Window.from_slices(inner_rows, inner_cols)
     stored = raster.read([layer.index for layer in layers], window=window)
-    values = stored.astype(float_for(dtypes))
+    values = np.empty(stored.shape, float_for(dtypes))
     for band, raw, layer in zip(values, stored, layers, strict=True):
-        if layer.nodata is not None and not math.isnan(float(layer.nodata)):
-            np.copyto(band, np.nan, where=raw == layer.nodata)
+        _make_float(band, raw, layer.nodata)
         if MaskFlags.per_dataset in raster.mask_flag_enums[layer.index - 1]:
             np.copyto(band, np.nan, where=raster.read_masks(layer.index, window=window) == 0)
     if (inner_rows, inner_cols) == (rows, cols):
@@ -288,6 +287,20 @@ def read_window(
     down, right = inner_rows[0] - rows[0], inner_cols[0] - cols[0]
     found[:, down : down + values.shape[1], right : right + values.shape[2]] = values
     return found
+
+
+def _make_float(band: Floats, raw: npt.NDArray[Any], nodata: Any) -> None:
+    """Stored values of a band as floats, some rows at a time, so that they stay in a cache."""
+    step = max(1, _BLOCK // max(1, raw.shape[1]))
+    declared = nodata is not None and not math.isnan(nodata)
+    for start in range(0, len(raw), step):
+        rows = slice(start, start + step)
+        band[rows] = raw[rows]
+        if declared:
+            np.copyto(band[rows], np.nan, where=raw[rows] == nodata)
+
+
+_BLOCK = 1 << 16
 
 
 def _within(span: Span, length: int) -> Span:

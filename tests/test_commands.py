@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from rasterio.warp import transform_bounds
 
 import catalogs.__main__
 import cube
@@ -429,6 +430,12 @@ def test_scan_takes_a_list_of_bands_and_how_they_are_packed(folder, tmp_path):
     assert scene.crs == "EPSG:32724"
 
 
+def test_scenes_without_a_time_are_said_to_have_none(tmp_path, capsys):
+    write_tiff(tmp_path / "a.tif", RED[0], nodata=0)
+    run("scan", tmp_path, "{name}.tif", "--bands", "red", "--out", tmp_path / "scenes.json")
+    assert "span: none, no scene says its time" in capsys.readouterr().out.splitlines()
+
+
 def test_no_more_than_twenty_excluded_scenes_are_listed(tmp_path, capsys):
     for day in range(1, 26):
         write_tiff(tmp_path / f"2018-01-{day:02d}_a.tif", RED[0, :4, :4], nodata=0)
@@ -521,16 +528,18 @@ def test_duplicates_are_listed_and_left_out_of_another_manifest(folder, tmp_path
 LANDSAT = ("blue", "green", "red", "nir08", "swir16", "swir22", "qa_pixel")
 
 
+DEGREES = transform_bounds(str(GRID.crs), "EPSG:4326", *GRID.boundingbox.bbox)
+
+
 def landsat_item(date, base):
     """A STAC item of Landsat whose assets lie below a URL or folder."""
-    west, south, east, north = GRID.extent.to_crs("EPSG:4326").boundingbox
     return {
         "type": "Feature",
         "stac_version": "1.0.0",
         "id": date,
         "collection": "landsat-c2-l2",
         "geometry": None,
-        "bbox": [west, south, east, north],
+        "bbox": list(DEGREES),
         "properties": {
             "datetime": f"{date}T10:30:00Z",
             "proj:epsg": GRID.crs.to_epsg(),
@@ -575,8 +584,7 @@ def test_search_asks_for_what_was_said_and_keeps_what_was_found(tmp_path, small,
     assert by_cube["collections"] == ["landsat-c2-l2", "more"]
     assert by_cube["query"] == {"eo:cloud_cover": {"lte": 60.0}}
     assert by_cube["datetime"] == "2018-05-01T00:00:00Z/2018-08-30T23:59:59Z"
-    west, south, east, north = GRID.extent.to_crs("EPSG:4326").boundingbox
-    np.testing.assert_allclose(by_cube["bbox"], (west, south, east, north), atol=1e-3)
+    np.testing.assert_allclose(by_cube["bbox"], DEGREES, atol=1e-5)
     assert by_box["bbox"] == [-180, -10, 0, 0]
     assert "query" not in by_box
     kept = catalogs.Manifest.load(out)

@@ -127,10 +127,7 @@ class TestScenes:
         )
 
     @pytest.mark.parametrize("y", [Y, Y[::-1]], ids=["down", "up"])
-    def test_axes_that_do_not_say_what_they_are_are_found_by_their_names(
-        self, write, y, monkeypatch
-    ):
-        monkeypatch.setenv("GDAL_NETCDF_IGNORE_XY_AXIS_NAME_CHECKS", "YES")
+    def test_axes_that_do_not_say_what_they_are_are_found_by_their_names(self, write, y):
         data = dataset(y=y)
         for name in PLACE:
             data[name].attrs.clear()
