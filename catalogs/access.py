@@ -128,9 +128,10 @@ class Access:
         if not href.startswith("/"):
             return "", "a path of this machine must be absolute"
         path = os.path.realpath(href)
-        if not any(Path(path).is_relative_to(folder) for folder in self.folders):
+        inside = [folder for folder in self.folders if Path(path).is_relative_to(folder)]
+        if not inside:
             return "", f"files must lie in {', '.join(self.folders)}"
-        return path, ""
+        return path, _problem_of_vrt(path, inside[0])
 
     def _problem_of_url(self, scheme: str, rest: str) -> str:
         authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
@@ -161,6 +162,19 @@ class Access:
 
 REMOTE = Access()
 """What a catalogue of strangers may name: HTTPS anywhere outside, and buckets."""
+
+
+def _problem_of_vrt(path: str, folder: str) -> str:
+    """What is wrong with a virtual raster, which names other files; empty for what is none."""
+    from catalogs.vrt import check_vrt
+
+    if not path.lower().endswith(".vrt") or not os.path.isfile(path):
+        return ""
+    try:
+        check_vrt(Path(path), Path(folder))
+    except SourceError as error:
+        return str(error).rstrip(".")
+    return ""
 
 
 def check_label(label: object, *, what: str) -> str:

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 import pyproj
+from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.enums import MaskFlags
-from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
+from rasterio.errors import CRSError, NotGeoreferencedWarning
 
 from cube.errors import SourceError, SpecError
 from cube.polygons import datum_is_known
-from cube.rasters import check_claims, opened
+from cube.rasters import shown, with_raster
 from cube.scenes import Scene, SceneBand, utc
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
+
+Result = TypeVar("Result")
 
 
 def geotiff(  # noqa: PLR0913  (each says what a file may leave out)
@@ -67,10 +69,11 @@ def geotiff(  # noqa: PLR0913  (each says what a file may leave out)
         SpecError: ``resampling`` or ``quality`` names no band of ``bands``, or
             ``time`` is none.
     """
-    with _opened(path) as source:
+
+    def declared(source: DatasetReader) -> Scene:
+        check_placed(source)
         _check_bands(source, bands)
         _check_complete(source)
-        href = _href(path)
         name = Path(href).stem if id is None else id
         return Scene(
             id=name,
@@ -87,6 +90,9 @@ def geotiff(  # noqa: PLR0913  (each says what a file may leave out)
             footprint=bounds_of(source),
             time=None if time is None else utc(time, what=f"Scene {name!r}"),
         )
+
+    href = _href(path)
+    return _looked_at(href, declared)
 
 
 def layers_of(
@@ -122,36 +128,38 @@ def layers_of(
     )
 
 
-def grid_of(path: str | os.PathLike[str], *, crs: str | None = None) -> GeoBox:
+def grid_of(path: str | os.PathLike[str] | Scene, *, crs: str | None = None) -> GeoBox:
     """The grid of a file, for cubes that lie on it.
 
     Args:
-        path: The file.
+        path: The file; or a scene, for that of its first band.
         crs: See :func:`geotiff`.
 
     Raises:
         SourceError: The file is missing or no raster, or does not say its place or CRS.
     """
-    with _opened(path) as source:
-        return GeoBox(source.shape, source.transform, known_crs(source, crs))
+
+    def declared(source: DatasetReader) -> GeoBox:
+        if isinstance(path, Scene) and path.transform is not None:
+            return GeoBox(source.shape, Affine(*path.transform), path.crs)
+        check_placed(source)
+        own = path.crs if isinstance(path, Scene) else known_crs(source, crs)
+        return GeoBox(source.shape, source.transform, own)
+
+    return _looked_at(path.layers[0].href if isinstance(path, Scene) else _href(path), declared)
 
 
-@contextlib.contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[DatasetReader]:
-    """A raster whose pixels have a place."""
-    name = os.fspath(path)
-    if _is_local(name) and not Path(name).is_file():
-        raise SourceError(f"There is no file {name!r}.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # refused below
-            source = opened(name)
-        with source:
-            check_claims(source, what="A raster")
-            check_placed(source)
-            yield source
-    except RasterioError as error:
-        raise SourceError(f"{name!r} cannot be read as a raster: {error}") from error
+def _looked_at(href: str, declared: Callable[[DatasetReader], Result]) -> Result:
+    """What a raster says of itself."""
+    if _is_local(href) and not href.startswith("netcdf:") and not Path(href).is_file():
+        raise SourceError(f"There is no file {href!r}.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # refused by check_placed
+        return with_raster(href, declared, what="A raster")
+
+
+def _name(source: DatasetReader) -> str:
+    return repr(shown(source.name))
 
 
 def _is_local(name: str) -> bool:
@@ -169,7 +177,7 @@ def check_placed(source: DatasetReader) -> None:
     transform = source.transform
     if transform.is_identity or transform.determinant == 0 or not _finite(tuple(transform)):
         raise SourceError(
-            f"{source.name!r} does not say where its pixels lie (geotransform "
+            f"{_name(source)} does not say where its pixels lie (geotransform "
             f"{tuple(transform)[:6]}). Georeference it first, e.g. with gdal_translate -a_ullr."
         )
 
@@ -190,18 +198,18 @@ def bounds_of(source: DatasetReader) -> tuple[float, float, float, float]:
 def _check_bands(source: DatasetReader, bands: Sequence[str]) -> None:
     if isinstance(bands, str) or len(bands) != source.count:
         raise SourceError(
-            f"{source.name!r} has {source.count} bands; one name for each was expected. "
+            f"{_name(source)} has {source.count} bands; one name for each was expected. "
             f"Received {list(bands) if not isinstance(bands, str) else bands!r}."
         )
     described = [str(name) for name in source.descriptions]
     if sorted(described) == sorted(bands) and described != list(bands):
         raise SourceError(
-            f"{source.name!r} says that its bands are {', '.join(described)}. Received them in "
+            f"{_name(source)} says that its bands are {', '.join(described)}. Received them in "
             f"another order, {', '.join(bands)}; name them in the file's."
         )
     if any(dtype.startswith("complex") for dtype in source.dtypes):
         raise SourceError(
-            f"{source.name!r} holds complex numbers, of which a cube would keep the real part "
+            f"{_name(source)} holds complex numbers, of which a cube would keep the real part "
             f"alone; compute amplitudes or intensities first."
         )
 
@@ -218,17 +226,26 @@ def known_crs(source: DatasetReader, crs: str | None) -> str:
         except pyproj.exceptions.CRSError as error:
             raise SourceError(f"crs={crs!r} is no CRS that PROJ knows: {error}.") from error
     if source.crs is None:
-        raise SourceError(f"{source.name!r} does not say its CRS; give crs=, e.g. 'EPSG:31985'.")
+        raise SourceError(f"{_name(source)} does not say its CRS; give crs=, e.g. 'EPSG:31985'.")
     try:
         found = pyproj.CRS.from_wkt(source.crs.to_wkt())
     except (CRSError, pyproj.exceptions.CRSError) as error:
-        raise SourceError(f"{source.name!r} has a CRS that PROJ cannot read: {error}.") from error
+        raise SourceError(f"{_name(source)} has a CRS that PROJ cannot read: {error}.") from error
     if not datum_is_known(found):
         raise SourceError(
-            f"{source.name!r} names no known datum ({found.name!r}), so it could lie hundreds of "
+            f"{_name(source)} names no known datum ({found.name!r}), so it could lie hundreds of "
             f"metres off; say what it is with crs=, e.g. crs='EPSG:31985'."
         )
+    found = _unbound(found)
     return f"EPSG:{found.to_epsg()}" if found.to_epsg() else str(found.to_wkt())
+
+
+def _unbound(crs: pyproj.CRS) -> pyproj.CRS:
+    """A CRS without a way to WGS 84 that changes nothing, such as TOWGS84[0,0,0,0,0,0,0]."""
+    base, way = crs.source_crs, crs.coordinate_operation
+    if not crs.is_bound or base is None or way is None or any(way.towgs84):
+        return crs
+    return base
 
 
 def _known_nodata(
@@ -238,7 +255,7 @@ def _known_nodata(
         return None
     if nodata is None and len(set(map(str, source.nodatavals))) > 1:
         raise SourceError(
-            f"{source.name!r} declares another nodata value for each band, "
+            f"{_name(source)} declares another nodata value for each band, "
             f"{', '.join(map(str, source.nodatavals))}; a scene has one. Give nodata=, or make a "
             f"file per nodata value."
         )
@@ -248,7 +265,7 @@ def _known_nodata(
         return None
     if value is None:
         raise SourceError(
-            f"{source.name!r} declares no nodata value; give nodata=, or nodata='none' if every "
+            f"{_name(source)} declares no nodata value; give nodata=, or nodata='none' if every "
             f"pixel is an observation."
         )
     kind = np.dtype(source.dtypes[0])
@@ -256,7 +273,7 @@ def _known_nodata(
         float(value).is_integer() and np.iinfo(kind).min <= value <= np.iinfo(kind).max
     ):
         raise SourceError(
-            f"{source.name!r} holds {kind.name}, which cannot hold nodata={value:g}. "
+            f"{_name(source)} holds {kind.name}, which cannot hold nodata={value:g}. "
             f"Give a value of that dtype, or nodata='none'."
         )
     return float(value)
@@ -273,7 +290,7 @@ def _check_complete(source: DatasetReader) -> None:
             end = _block_end(source, row, col, band)
             if end > size:
                 raise SourceError(
-                    f"{source.name!r} is truncated: band {band} needs {end} bytes, the file has "
+                    f"{_name(source)} is truncated: band {band} needs {end} bytes, the file has "
                     f"{size}. Fetch it again."
                 )
 

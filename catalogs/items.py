@@ -59,9 +59,19 @@ def read_items(
     return items
 
 
+_MOST_BYTES = 1 << 30
+"""Of one document."""
+
+
 def _read(path: str) -> dict[str, Any]:
+    if os.path.lexists(path) and not os.path.isfile(path):
+        raise SourceError(f"{path!r} cannot be read: it is no file.")
     try:
-        data = json.loads(Path(path).read_bytes())
+        with open(path, "rb") as file:
+            text = file.read(_MOST_BYTES + 1)
+        if len(text) > _MOST_BYTES:
+            raise SourceError(f"{path!r} is larger than {_MOST_BYTES} bytes; cut it into parts.")
+        data = json.loads(text)
     except OSError as error:
         raise SourceError(f"{path!r} cannot be read: {error.strerror or error}.") from error
     except (ValueError, RecursionError) as error:
@@ -103,7 +113,7 @@ def _absolute(href: object, path: str) -> object:
         return href
     if ":" in href.partition("/")[0]:
         return href
-    return os.path.normpath(os.path.join(os.path.dirname(path), href))  # noqa: PTH
+    return os.path.normpath(os.path.join(os.path.dirname(path), href))
 
 
 def _placed(item: dict[str, Any], path: str) -> dict[str, Any]:

@@ -148,7 +148,7 @@ class Manifest:
         )
         return self.scenes[first:last]
 
-    def sources(
+    def sources(  # noqa: PLR0913  (what a composite is)
         self,
         calendar: Iterable[Period],
         *,

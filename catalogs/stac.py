@@ -122,9 +122,7 @@ def scenes_of(
             scenes.append(scene_of(item, profile, access=access))
         except CubeError as error:
             excluded.append((_label(item, place), str(error)))
-    return Manifest(
-        scenes=tuple(scenes), excluded=dict(excluded), title=title, through="stackstac"
-    )
+    return Manifest(scenes=tuple(scenes), excluded=dict(excluded), title=title, through="stackstac")
 
 
 def search(  # noqa: PLR0913  (a search is what all of them say together)

@@ -12,6 +12,8 @@ from cube.errors import SourceError
 _HEAD_BYTES = 4096
 """GDAL takes any file for a VRT whose first bytes say so, whatever its name."""
 
+_MOST_BYTES = 1 << 28
+
 _TAG_NAMES = """
 VRTDataset VRTRasterBand MaskBand OverviewList Overview SRS GeoTransform GCPList GCP Metadata MDI
 NoDataValue NODATA HideNoDataValue Scale Offset UnitType Description ColorInterp ColorTable Entry
@@ -38,6 +40,8 @@ def is_vrt(path: Path) -> bool:
     Raises:
         SourceError: It is not there, or may not be read.
     """
+    if path.exists() and not path.is_file():
+        raise SourceError(f"{str(path)!r} cannot be opened: it is no file.")
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
@@ -78,7 +82,10 @@ def _check(path: Path, folder: Path, *, seen: tuple[Path, ...]) -> None:
 
 
 def _parsed(path: Path) -> ElementTree.Element:
-    text = path.read_bytes()
+    with path.open("rb") as file:
+        text = file.read(_MOST_BYTES + 1)
+    if len(text) > _MOST_BYTES:
+        raise SourceError(f"{str(path)!r} is larger than a VRT is here ({_MOST_BYTES} bytes).")
     if b"<!" in text:
         raise SourceError(f"{str(path)!r} holds XML declarations or comments, which no VRT needs.")
     try:

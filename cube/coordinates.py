@@ -11,6 +11,7 @@ is decided by the cell alone, so a pixel comes out the same, to the bit, in what
 from __future__ import annotations
 
 import functools
+import math
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -57,10 +58,9 @@ class Place(NamedTuple):
 
     @property
     def turn_px(self) -> float | None:
-        """Columns of a whole turn of the globe, for pixels in degrees; else None."""
-        if self.transform.b or not _is_geographic(self.crs):
-            return None
-        return 360.0 / abs(self.transform.a)
+        """Columns of a whole turn of the globe, for longitudes; else None."""
+        turn = _turn(self.crs)
+        return None if turn is None or self.transform.b else turn / abs(self.transform.a)
 
 
 def pixel_places(place: Place, grid: GeoBox, rows: Span, cols: Span) -> tuple[Floats, Floats]:
@@ -80,7 +80,7 @@ def pixel_places(place: Place, grid: GeoBox, rows: Span, cols: Span) -> tuple[Fl
     Raises:
         pyproj.exceptions.ProjError: The CRS is not known; see :func:`check_crs`.
     """
-    key = (place.crs, tuple(place.transform), str(grid.crs), tuple(grid.transform), rows, cols)
+    key = (place, str(grid.crs), tuple(grid.transform), rows, cols)
     kept: OrderedDict[Any, tuple[Floats, Floats]] = _of_thread("places", OrderedDict)
     if key not in kept:
         x, y = source_xy(place.crs, grid, rows, cols)
@@ -104,8 +104,12 @@ def _nearest_turn(
 
 
 @functools.lru_cache(maxsize=256)
-def _is_geographic(crs: str) -> bool:
-    return bool(pyproj.CRS.from_user_input(crs).is_geographic)
+def _turn(crs: str) -> float | None:
+    """A whole turn in the unit of a geographic CRS: 360 degrees, or 400 grads."""
+    known = pyproj.CRS.from_user_input(crs)
+    if not known.is_geographic:
+        return None
+    return round(2 * math.pi / known.axis_info[0].unit_conversion_factor, 6)
 
 
 def _apply(transform: Affine, x: Floats, y: Floats) -> tuple[Floats, Floats]:

@@ -140,8 +140,10 @@ class _Takes:
         if self.worst is None:
             return 0
         region, source = self.worst
-        (top, _), (left, _) = region.rows, region.cols
-        needs = needs_of(source, self.grid, (top, top + side), (left, left + side))
+        rows, cols = (
+            (start, min(stop, start + side)) for start, stop in (region.rows, region.cols)
+        )
+        needs = needs_of(source, self.grid, rows, cols)
         return needs.peak_bytes if needs else 0
 
 

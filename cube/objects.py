@@ -119,6 +119,7 @@ class Folder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._text = os.fspath(root)
 
     def get(self, key: str) -> bytes | None:
         """See :class:`Objects`."""
@@ -130,16 +131,17 @@ class Folder:
 
     def put(self, key: str, data: bytes) -> None:
         """See :class:`Objects`; the file is replaced by renaming a whole one over it."""
-        path = self.root / key
+        # Text and not a Path: there are many chunks, and a Path takes longer than to open a file.
+        path = f"{self._text}/{key}"
         # The same name that Zarr gives to its temporary files, so that one sweep finds all.
-        partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+        partial = f"{path}.{uuid.uuid4().hex}.partial"
         with explained(self.root):
             try:
                 _write(partial, data)
-                partial.replace(path)
+                os.replace(partial, path)
             except BaseException:
                 with contextlib.suppress(OSError):
-                    partial.unlink(missing_ok=True)
+                    os.unlink(partial)
                 raise
 
     def delete(self, key: str) -> None:
@@ -187,12 +189,19 @@ def _names(folder: str) -> list[str]:
         return []
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: str, data: bytes) -> None:
     try:
-        path.write_bytes(data)
+        _put_bytes(path, data)
     except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        _put_bytes(path, data)
+
+
+def _put_bytes(path: str, data: bytes) -> None:
+    with open(path, "wb", buffering=0) as file:
+        left = memoryview(data)
+        while left:
+            left = left[file.write(left) :]
 
 
 def _files(folder: Path, prefix: str) -> Iterator[Entry]:

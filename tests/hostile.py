@@ -431,6 +431,6 @@ DOCUMENTS = [
     Document("a list", _bytes(b"[]"), "is no STAC item"),
     Document("null", _bytes(b"null"), "is no STAC item"),
     Document("another document", _bytes(b'{"type": "Topology"}'), "is no STAC item"),
-    Document("a folder", Path.mkdir, "cannot be read: Is a directory"),
+    Document("a folder", Path.mkdir, "cannot be read: it is no file"),
     Document("a link to nothing", _link("/none/c.json"), "cannot be read: No such file"),
 ]

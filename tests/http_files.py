@@ -4,6 +4,10 @@ with http_files.serve(tmp_path) as files:
     files.faults = [503, "cut"]
     rasterio.open(f"{files.url}/a.tif")
     assert files.requests[0] == ("HEAD", "/a.tif")
+
+It answers from a thread of the same process. What asks it must let other threads of Python run
+meanwhile: rasterio does while it opens and reads, but not while it looks for files beside the one
+that is opened, so that has to be forbidden (``GDAL_DISABLE_READDIR_ON_OPEN``).
 """
 
 from __future__ import annotations

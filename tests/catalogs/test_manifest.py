@@ -222,7 +222,10 @@ class TestRefusedFiles:
             ('{"format_version":2,"scenes":[]}', "has format 2; this version reads up to 1"),
             ('{"format_version":1,"excluded":{},"title":"","scenes":[{"id":"a"}]}', "'layers'"),
             ('{"format_version":1,"excluded":{},"scenes":[]}', "is no manifest: KeyError 'title'"),
-            ('{"format_version":1,"excluded":[],"title":"","through":"rasterio","scenes":[]}', "is no manifest: Attr"),
+            (
+                '{"format_version":1,"excluded":[],"title":"","through":"rasterio","scenes":[]}',
+                "is no manifest: Attr",
+            ),
         ],
     )
     def test_what_is_no_manifest_is_refused_in_one_line(self, tmp_path, text, match):

@@ -289,7 +289,7 @@ class TestExcluded:
     def test_what_is_no_raster(self, good, content):
         put(good, "20180601_a.tif")
         (good / "20180601_b.tif").write_bytes(content)
-        assert "'20180601_b.tif' cannot be read as a raster" in self.reason(good, "20180601")
+        assert "'20180601_b.tif' cannot be read" in self.reason(good, "20180601")
 
     def test_a_truncated_file(self, good):
         put(good, "20180601_a.tif")

@@ -213,7 +213,7 @@ class TestPlaces:
         x, y = (float(axis[0, 0]) for axis in source_xy(crs, self.GRID, (0, 1), (0, 1)))
         transform = Affine.translation(x, y) @ Affine.scale(size, -size) @ turned
         rows, cols = (-20, 33), (100, 151)
-        found = pixel_places(Place(crs, transform), self.GRID, rows, cols)
+        found = pixel_places(Place(crs, transform, 40), self.GRID, rows, cols)
         col, row = np.broadcast_arrays(*found)
         t = transform
         onto = to_grid(crs, self.GRID, t.a * col + t.b * row + t.c, t.d * col + t.e * row + t.f)
@@ -223,7 +223,7 @@ class TestPlaces:
 
     def test_the_first_pixel_of_a_grid_lies_in_the_middle_of_its_own(self):
         cols, rows = pixel_places(
-            Place("EPSG:32725", self.GRID.transform), self.GRID, (0, 3), (0, 2)
+            Place("EPSG:32725", self.GRID.transform, 40), self.GRID, (0, 3), (0, 2)
         )
         np.testing.assert_allclose(cols, [[0.5, 1.5]], rtol=0, atol=1e-9)
         np.testing.assert_allclose(rows, [[0.5], [1.5], [2.5]], rtol=0, atol=1e-9)
@@ -240,11 +240,22 @@ class TestPlaces:
         assert abs(np.diff(x, axis=1)).mean() > 3 * abs(np.diff(x, axis=0)).mean()
 
     def test_asked_again_it_is_the_same_array(self):
-        place = Place("EPSG:4326", self.GRID.transform)
+        place = Place("EPSG:4326", self.GRID.transform, 40)
         first = pixel_places(place, self.GRID, (0, 9), (0, 9))
         assert pixel_places(place, self.GRID, (0, 9), (0, 9)) is first
         moved = GeoBox(self.GRID.shape, self.GRID.transform @ Affine.translation(1, 0), UTM)
         assert not np.array_equal(pixel_places(place, moved, (0, 9), (0, 9))[0], first[0])
+
+    @pytest.mark.parametrize("first", [0, 1])
+    def test_files_of_one_corner_and_other_widths_have_places_of_their_own(self, first):
+        """A file of a quarter of the globe, and one of all of it, asked for in either order."""
+        transform = Affine(1, 0, -180, 0, -1, 90)
+        grid = grid_around("EPSG:3857", 100, 10, 1000)
+        box = (first, first + 3), (0, 3)
+        expected = {90: 280 - 360, 360: 280}
+        for width in sorted(expected, reverse=bool(first)):
+            cols, _ = pixel_places(Place("EPSG:4326", transform, width), grid, *box)
+            assert abs(cols - expected[width]).max() < 5
 
 
 UTM = "EPSG:32725"

@@ -22,9 +22,9 @@ from cube.rasters import (
     without_query,
 )
 from cube.retrying import Retry
-from cube.scenes import SceneBand
+from cube.scenes import Scene, SceneBand
 from tests import hostile, http_files
-from tests.rasters import grid_at, noise, positions, write_tiff
+from tests.rasters import UTM, grid_at, noise, positions, write_tiff
 
 SHAPE = (300, 350)
 VALUES = noise(SHAPE, dtype="uint16")
@@ -307,6 +307,25 @@ class TestMessages:
         href = f"https://a.example/x.tif{kept}"
         for text in (href, href.partition("#")[0]):
             assert "SECRET" not in without_query(f"'/vsicurl/{text}' is not there", href)
+
+    @pytest.mark.parametrize(
+        ("index", "dtype", "crs", "match"),
+        [
+            (3, "uint8", UTM, "band 3 was asked of .*, which has 1"),
+            (1, "complex64", UTM, "holds complex numbers"),
+            (1, "uint8", "EPSG:4326", "cannot be placed on the grid"),
+        ],
+    )
+    def test_what_a_scene_says_of_its_files_holds_no_signature(
+        self, files, tmp_path, index, dtype, crs, match
+    ):
+        write_tiff(tmp_path / "m.tif", np.ones((4, 5), dtype))
+        layer = SceneBand(name="a", href=f"{files.url}/m.tif{QUERY}", index=index)
+        scene = Scene(id="s", layers=(layer,), crs=crs, nodata=None)
+        with pytest.raises(SourceError, match=match) as caught:
+            scene.read(grid_at((4, 5), shift=(0.5, 0.5)), (0, 4), (0, 5))
+        assert "m.tif" in str(caught.value)
+        assert "SECRET" not in str(caught.value)
 
     def test_a_cause_is_one_line_and_the_innermost(self):
         outer = RuntimeError("outer")

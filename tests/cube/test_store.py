@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -316,7 +317,7 @@ def test_a_chunk_is_replaced_whole_or_not_at_all(url, spec, values, monkeypatch,
     old, new = (values(spec, "basin", region, seed=seed)[chunk] for seed in (0, 1))
     store.write(url, "basin", chunk, old)
     with monkeypatch.context() as dying:
-        dying.setattr(Path, "replace", killed)
+        dying.setattr(os, "replace", killed)
         with pytest.raises(killed.error, match="killed here"):
             store.write(url, "basin", chunk, new)
     np.testing.assert_array_equal(store.read(url, "basin", chunk), old)

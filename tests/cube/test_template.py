@@ -356,7 +356,7 @@ class TestCreate:
     def test_a_full_disk_is_told_in_one_line_and_creation_goes_on_later(
         self, spec, tmp_path, url, monkeypatch, contents
     ):
-        write, room = Path.write_bytes, itertools.count()
+        write, room = objects._put_bytes, itertools.count()
 
         def full(path, data):
             if next(room) > 12:
@@ -364,7 +364,7 @@ class TestCreate:
             return write(path, data)
 
         with monkeypatch.context() as small:
-            small.setattr(Path, "write_bytes", full)
+            small.setattr(objects, "_put_bytes", full)
             with pytest.raises(StoreError, match=r"^Cannot write to '.*': the disk is full"):
                 cube.create(tmp_path / "a.zarr", spec)
         assert not list(tmp_path.rglob("*.partial"))

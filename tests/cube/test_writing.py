@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import re
 import shutil
 from contextlib import contextmanager
@@ -235,16 +236,16 @@ class TestKilled:
 
         @contextmanager
         def die_at(step):
-            renamed, calls, died = Path.replace, itertools.count(), []
+            renamed, calls, died = os.replace, itertools.count(), []
 
             def replace_or_die(path, target):
                 if next(calls) == step:
-                    path.with_name(f"{target.name}.{step:032x}.partial").write_bytes(b"half")
+                    Path(f"{target}.{step:032x}.partial").write_bytes(b"half")
                     killed()
                 return renamed(path, target)
 
             with monkeypatch.context() as patched:
-                patched.setattr(Path, "replace", replace_or_die)
+                patched.setattr(os, "replace", replace_or_die)
                 try:
                     yield died
                 except killed.error:
