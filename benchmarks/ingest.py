@@ -343,9 +343,10 @@ def medians(case: Case) -> dict[str, Callable[[], None]]:
         values = PEERS[name](case.items, case.grid, "b1", case.resampling)
         classes = PEERS[name](case.items, case.grid, "scl", "nearest")
         clear = classes.isin(keep) & (values != NODATA)
-        median = values.chunk(time=-1).where(clear).median("time", skipna=True)
-        stored = median.round().fillna(NODATA).astype("int16").expand_dims("time")
-        write(stored, case.out(name))
+        square = {"y": CHUNK, "x": CHUNK}
+        whole = values.where(clear).chunk({"time": -1, **square})
+        median = whole.median("time", skipna=True).round().fillna(NODATA).astype("int16")
+        write(median.expand_dims("time").chunk(square), case.out(name))
 
     return {"quadrat": quadrat, **{name: partial(of_peer, name) for name in PEERS}}
 

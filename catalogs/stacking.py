@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from catalogs.access import REMOTE, Access
+from catalogs.redirects import final_url
 from cube.errors import SourceError, SpecError
 from cube.scenes import Scene, Span
 from cube.warp import partial_error, read_scene
@@ -38,10 +40,13 @@ class StackReader:
         sign: Makes a URL of an href that can be opened now, such as
             ``planetary_computer.sign_url``; called for each file just before it is opened. Must
             pickle. None opens hrefs as they are.
+        access: Where servers may redirect to; see :mod:`catalogs.redirects`. None leaves it to
+            GDAL, which goes anywhere, and saves a request for each file.
         dtype: Of the values: ``"float32"``, or ``"float64"``.
     """
 
     sign: Callable[[str], str] | None = None
+    access: Access | None = REMOTE
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
@@ -55,7 +60,7 @@ class StackReader:
         from stackstac.prepare import prepare_items
         from stackstac.to_dask import asset_table_to_reader_and_window, fetch_raster_window
 
-        readers = _Readers(scenes=scenes, grid=grid, rows=rows, cols=cols, sign=self.sign)
+        readers = _Readers(scenes=scenes, grid=grid, rows=rows, cols=cols, opened=self._opened)
         bounds = _bounds(grid, rows, cols)
         shape = len(scenes), len(bands), rows[1] - rows[0], cols[1] - cols[0]
         dtype = np.dtype(self.dtype)
@@ -91,6 +96,11 @@ class StackReader:
         # Where nothing was read, stackstac repeats one NaN, which cannot be written to.
         return values if values.flags.writeable else values.copy()
 
+    def _opened(self, href: str) -> str:
+        """What is opened for an href."""
+        signed = href if self.sign is None else self.sign(href)
+        return signed if self.access is None else final_url(signed, self.access)
+
 
 def _bounds(grid: GeoBox, rows: Span, cols: Span) -> tuple[float, float, float, float]:
     """Left, bottom, right, top of a box."""
@@ -120,7 +130,7 @@ class _Readers:
         grid: The whole target grid.
         rows: The box.
         cols: The box.
-        sign: See :class:`StackReader`.
+        opened: Makes of an href what is opened.
         lost: Scenes that cannot be read, with the reason.
     """
 
@@ -128,7 +138,7 @@ class _Readers:
     grid: GeoBox
     rows: Span
     cols: Span
-    sign: Callable[[str], str] | None
+    opened: Callable[[str], str]
     lost: dict[str, str] = field(default_factory=dict)
 
     def __call__(self, *, url: str, dtype: np.dtype[Any], **_: Any) -> _Reader:
@@ -157,7 +167,7 @@ class _Reader:
         cols = left + window.col_off, left + window.col_off + width
         if self.scene.id not in self.of.lost:
             try:
-                scene = _signed(self.scene.select([self.band]), self.of.sign)
+                scene = _with_hrefs(self.scene.select([self.band]), self.of.opened)
                 return read_scene(scene, self.of.grid, rows, cols)[0].astype(self.dtype, copy=False)
             except SourceError as error:
                 self.of.lost[self.scene.id] = str(error)
@@ -167,7 +177,5 @@ class _Reader:
         """Nothing stays open."""
 
 
-def _signed(scene: Scene, sign: Callable[[str], str] | None) -> Scene:
-    if sign is None:
-        return scene
-    return replace(scene, layers=tuple(replace(one, href=sign(one.href)) for one in scene.layers))
+def _with_hrefs(scene: Scene, opened: Callable[[str], str]) -> Scene:
+    return replace(scene, layers=tuple(replace(one, href=opened(one.href)) for one in scene.layers))

@@ -297,11 +297,11 @@ class TestSweeping:
     ):
         region = next(cube.regions(spec, "basin"))
         chunk = (slice(0, 16), slice(0, 16))
+        # As shards are written; other chunks are ours to put.
+        target = store.array(url, "basin", writing=True)
         with monkeypatch.context() as dying:
             dying.setattr(Path, "replace", killed)
             with pytest.raises(killed.error, match="killed here"):
-                # As shards are written; other chunks are ours to put.
-                target = store.array(url, "basin", writing=True)
                 target[chunk] = values(spec, "basin", region)[chunk]
         assert len(list(Path(url).rglob("*.partial"))) == 1
         assert objects.sweep_partial(url, writing.keys(url, spec, "basin", region)) == 1
