@@ -6,8 +6,10 @@ command can print as it is. An interrupt is no error, and stands beside it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class CubeError(Exception):
@@ -49,7 +51,7 @@ class PartialError(SourceError):
         super().__init__(message)
         self.scenes = dict(scenes or {})
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         # An exception pickles its message alone.
         return type(self), (str(self), self.scenes)
 

@@ -52,8 +52,24 @@ class Score(Protocol):
         ...
 
 
+class _Alone:
+    """A score that needs no bands, and no pixels around."""
+
+    __slots__ = ()
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    @property
+    def halo_px(self) -> int:
+        """None."""
+        return 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IndexScore:
+class IndexScore(_Alone):
     """A spectral index, such as the highest NDVI.
 
     Attributes:
@@ -75,11 +91,6 @@ class IndexScore:
     def bands(self) -> tuple[str, ...]:
         """Those of the index's formula."""
         return tuple(self._indices(_Anything()).letters.values())
-
-    @property
-    def halo_px(self) -> int:
-        """None."""
-        return 0
 
     def score(self, scene: Scene, values: Mapping[str, Floats], clear: Booleans) -> Floats:
         """See :meth:`Score.score`."""
@@ -105,7 +116,7 @@ class IndexScore:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DayScore:
+class DayScore(_Alone):
     """Nearness to a day of the year: a Gaussian of the days between, 1 on the day itself.
 
     Griffiths et al. (2013), doi 10.1109/JSTARS.2012.2228167.
@@ -125,16 +136,6 @@ class DayScore:
             )
         if not (math.isfinite(self.spread_days) and self.spread_days > 0):
             raise SpecError(f"spread_days must be above 0. Received {self.spread_days!r}.")
-
-    @property
-    def bands(self) -> tuple[str, ...]:
-        """None."""
-        return ()
-
-    @property
-    def halo_px(self) -> int:
-        """None."""
-        return 0
 
     def score(self, scene: Scene, values: Mapping[str, Floats], clear: Booleans) -> Floats:
         """See :meth:`Score.score`."""
@@ -163,7 +164,7 @@ def _is_day(day: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CloudDistanceScore:
+class CloudDistanceScore(_Alone):
     """Distance to what is not clear, from 0 beside it to 1 at ``full_px`` and beyond.
 
     Attributes:
@@ -175,11 +176,6 @@ class CloudDistanceScore:
     def __post_init__(self) -> None:
         if not 1 <= self.full_px <= 200:
             raise SpecError(f"full_px must be 1..200. Received {self.full_px!r}.")
-
-    @property
-    def bands(self) -> tuple[str, ...]:
-        """None."""
-        return ()
 
     @property
     def halo_px(self) -> int:
@@ -202,18 +198,8 @@ class CloudDistanceScore:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CloudCoverScore:
+class CloudCoverScore(_Alone):
     """Clearness of the whole scene, according to its metadata."""
-
-    @property
-    def bands(self) -> tuple[str, ...]:
-        """None."""
-        return ()
-
-    @property
-    def halo_px(self) -> int:
-        """None."""
-        return 0
 
     def score(self, scene: Scene, values: Mapping[str, Floats], clear: Booleans) -> Floats:
         """See :meth:`Score.score`."""
