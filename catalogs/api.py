@@ -17,6 +17,7 @@ from pystac_client.stac_api_io import StacApiIO
 from pystac_client.warnings import PystacClientWarning
 from urllib3 import Retry
 
+from catalogs.items import MOST
 from cube.errors import CubeError, SourceError, SpecError, TransientError
 from cube.urls import without_secrets
 
@@ -33,6 +34,9 @@ _TIMEOUT_S = (20.0, 120.0)
 
 _PAGE = 250
 """Items a request."""
+
+_MOST_BYTES = 1 << 28
+"""Of one answer, unpacked."""
 
 
 def boxes_of(*, grid: GeoBox | None, bbox: Sequence[float] | None) -> list[Box]:
@@ -98,7 +102,7 @@ def find(
         modifier: Called with each page before its items are taken.
 
     Raises:
-        SourceError: The API refused, is none, or gives the same items for ever.
+        SourceError: The API refused, is none, gives the same items for ever, or too many.
         TransientError: The API could not be reached, or failed.
     """
     found: dict[str, Any] = {}
@@ -110,6 +114,11 @@ def find(
                     modifier(page)
                 for item in page["features"]:
                     found.setdefault(_key(item), item)
+                if len(found) > MOST:
+                    raise SourceError(
+                        f"{_shown(api)} finds more than {MOST} items; search for less, or give "
+                        f"limit=."
+                    )
                 if limit is not None and len(found) >= limit:
                     return list(found.values())[:limit]
     return list(found.values())
@@ -134,7 +143,7 @@ class _OneServer(StacApiIO):
             )
         super().__init__(timeout=_TIMEOUT_S, max_retries=_RETRY)
         self.api = api
-        self.session.hooks["response"].append(self._check_redirect)
+        self.session.hooks["response"] += [self._check_redirect, self._read_bounded]
 
     def client(self) -> Client:
         """The API, its landing page read."""
@@ -163,6 +172,18 @@ class _OneServer(StacApiIO):
             except SourceError:
                 response.close()
                 raise
+
+    def _read_bounded(self, response: Response, **_: Any) -> None:
+        """Read an answer here, since requests would read one of any size into memory."""
+        text = bytearray()
+        for part in response.iter_content(1 << 16):
+            text += part
+            if len(text) > _MOST_BYTES:
+                response.close()
+                raise SourceError(
+                    f"{_shown(self.api)} answers with more than {_MOST_BYTES} bytes at once."
+                )
+        response._content = bytes(text)
 
     def _check(self, href: str) -> None:
         if _server(href) not in (_server(self.api), _server(self.api, scheme="https")):
@@ -206,8 +227,8 @@ def _refusals(api: str) -> Iterator[None]:
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(f"{type(error).__name__} {error}".split())
-    return without_secrets(text)[:200].rstrip(".")
+    text = without_secrets(" ".join(f"{type(error).__name__} {error}".split()))[:200].rstrip(".")
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
 
 
 def _pages(client: Client, api: str, terms: dict[str, Any]) -> Iterator[dict[str, Any]]:

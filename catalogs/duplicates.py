@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from catalogs.access import REMOTE, Access
+from catalogs.redirects import with_file
 from catalogs.samples import windows
-from cube.rasters import read_window, with_raster
+from cube.rasters import read_window
 from cube.scenes import Scene, SceneBand
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ _BLOCK_PX = 1 << 20
 
 
 def find_duplicates(
-    scenes: Manifest | Iterable[Scene], *, sample_px: int = 64
+    scenes: Manifest | Iterable[Scene], *, sample_px: int = 64, access: Access = REMOTE
 ) -> tuple[tuple[str, ...], ...]:
     """Groups of scenes that give the same pixels.
 
@@ -37,6 +39,7 @@ def find_duplicates(
     Args:
         scenes: A manifest, or scenes in any order.
         sample_px: Side of the square of pixels whose area is read for the sample of a band.
+        access: Where servers may redirect to; see :mod:`catalogs.redirects`.
 
     Returns:
         Ids of each group of two or more, the first in time first, then by id; the groups by their
@@ -50,14 +53,16 @@ def find_duplicates(
     these = scenes.scenes if isinstance(scenes, Manifest) else scenes
     candidates: dict[str, list[Scene]] = {}
     for scene in sorted(these, key=lambda scene: (scene.time or "", scene.id)):
-        print_ = fingerprint(scene, sample_px=sample_px)
+        print_ = fingerprint(scene, sample_px=sample_px, access=access)
         if print_ is not None:
             candidates.setdefault(print_, []).append(scene)
-    groups = [group for those in candidates.values() for group in _confirmed(those)]
+    groups = [group for those in candidates.values() for group in _confirmed(those, access)]
     return tuple(tuple(scene.id for scene in group) for group in groups if len(group) > 1)
 
 
-def without_duplicates(manifest: Manifest, *, sample_px: int = 64) -> Manifest:
+def without_duplicates(
+    manifest: Manifest, *, sample_px: int = 64, access: Access = REMOTE
+) -> Manifest:
     """The manifest with the first scene of every group alone.
 
     The others are excluded, with the reason "same pixels as" and the id of the first.
@@ -65,16 +70,17 @@ def without_duplicates(manifest: Manifest, *, sample_px: int = 64) -> Manifest:
     Args:
         manifest: Scenes.
         sample_px: See :func:`find_duplicates`.
+        access: See :func:`find_duplicates`.
 
     Raises:
         SourceError: A file cannot be read.
     """
-    groups = find_duplicates(manifest, sample_px=sample_px)
+    groups = find_duplicates(manifest, sample_px=sample_px, access=access)
     copies = {id_: f"same pixels as {first}" for first, *others in groups for id_ in others}
     return manifest.exclude(copies)
 
 
-def fingerprint(scene: Scene, *, sample_px: int = 64) -> str | None:
+def fingerprint(scene: Scene, *, sample_px: int = 64, access: Access = REMOTE) -> str | None:
     """What scenes with the same pixels have in common; None where the pixels tell nothing.
 
     It holds the names of the bands, how numbers become physical values, the grid of the file and
@@ -86,7 +92,7 @@ def fingerprint(scene: Scene, *, sample_px: int = 64) -> str | None:
     bands = [scene.band(name) for name in scene.bands]
     for band in bands:
         read = partial(_band_print, band=band, sample_px=sample_px)
-        print_ = with_raster(band.href, read, what=_of(scene))
+        print_ = with_file(band.href, read, what=_of(scene), access=access)
         if print_:
             facts = (scene.crs, scene.transform, [_facts(each) for each in bands], band.name)
             return hashlib.sha256(repr((facts, print_)).encode()).hexdigest()
@@ -114,12 +120,12 @@ def _grid(raster: DatasetReader) -> tuple[Any, ...]:
     return raster.shape, tuple(raster.transform)
 
 
-def _confirmed(candidates: Sequence[Scene]) -> list[list[Scene]]:
+def _confirmed(candidates: Sequence[Scene], access: Access) -> list[list[Scene]]:
     """Candidates in groups of equal ones, each in the order given."""
     groups: list[list[Scene]] = []
     for scene in candidates:
         for group in groups:
-            if _same_pixels(group[0], scene):
+            if _same_pixels(group[0], scene, access):
                 group.append(scene)
                 break
         else:
@@ -127,20 +133,23 @@ def _confirmed(candidates: Sequence[Scene]) -> list[list[Scene]]:
     return groups
 
 
-def _same_pixels(one: Scene, other: Scene) -> bool:
+def _same_pixels(one: Scene, other: Scene, access: Access) -> bool:
     """True if every band holds the same numbers, and lacks the same."""
-    return all(_same_band(one, other, name) for name in one.bands)
+    return all(_same_band(one, other, name, access) for name in one.bands)
 
 
-def _same_band(one: Scene, other: Scene, name: str) -> bool:
+def _same_band(one: Scene, other: Scene, name: str, access: Access) -> bool:
     a, b = one.band(name), other.band(name)
     if (a.href, a.index) == (b.href, b.index):
         return True
 
     def compare(raster: DatasetReader) -> bool:
-        return with_raster(b.href, lambda its: _equal(raster, a, its, b), what=_of(other))
+        def equal(its: DatasetReader) -> bool:
+            return _equal(raster, a, its, b)
 
-    return with_raster(a.href, compare, what=_of(one))
+        return with_file(b.href, equal, what=_of(other), access=access)
+
+    return with_file(a.href, compare, what=_of(one), access=access)
 
 
 def _of(scene: Scene) -> str:

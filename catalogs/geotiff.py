@@ -146,7 +146,12 @@ def grid_of(path: str | os.PathLike[str] | Scene, *, crs: str | None = None) -> 
         own = path.crs if isinstance(path, Scene) else known_crs(source, crs)
         return GeoBox(source.shape, source.transform, own)
 
-    return _looked_at(path.layers[0].href if isinstance(path, Scene) else _href(path), declared)
+    if isinstance(path, Scene):
+        from catalogs.access import REMOTE
+        from catalogs.redirects import final_url
+
+        return _looked_at(final_url(path.layers[0].href, REMOTE), declared)
+    return _looked_at(_href(path), declared)
 
 
 def _looked_at(href: str, declared: Callable[[DatasetReader], Result]) -> Result:

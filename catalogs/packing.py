@@ -18,6 +18,7 @@ from cube.errors import SourceError
 Dictionary = Mapping[str, Any]
 
 _INTEGER = re.compile(r"u?int(8|16|32|64)")
+_NAMES = ("name", "eo:common_name", "common_name")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,14 +43,14 @@ class Statements:
         """Number, from 1, of a band."""
         count = max(len(self.bands), len(self.raster))
         names = [
-            {band.get(field) for field in ("name", "eo:common_name", "common_name")}
+            {name for key in _NAMES if isinstance(name := band.get(key), str)}
             for band in self.bands
         ]
         if isinstance(place, int):
             if not 1 <= place <= max(count, place if count == 0 else 1):
                 raise SourceError(f"{self.where}: band {place} was expected. It lists {count}.")
             return place
-        listed = ", ".join(str(band.get("name")) for band in self.bands) or str(count)
+        listed = ", ".join(str(band.get("name"))[:40] for band in self.bands[:20]) or str(count)
         if place is None and count > 1:
             raise SourceError(
                 f"{self.where}: it has several bands ({listed}); say which in the profile, "

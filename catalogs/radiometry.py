@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from catalogs.access import REMOTE, Access
 from catalogs.samples import sample
 from cube.errors import SourceError, SpecError
 from cube.scenes import Scene
@@ -302,13 +303,14 @@ class TopCodes:
         return Judgement(outcome="contradicted", verdict=verdict)
 
 
-def examine(scene: Scene, rule: Rule, *, sample_px: int = 512) -> Scene:
+def examine(scene: Scene, rule: Rule, *, sample_px: int = 512, access: Access = REMOTE) -> Scene:
     """The scene with a rule applied, and what a sample of its pixels says about that.
 
     Args:
         scene: With its metadata's word.
         rule: One of :class:`LandsatCollection2`, :class:`Sentinel2`, :class:`TopCodes`.
         sample_px: Side of the square of pixels whose area is read of each band looked at.
+        access: Where servers may redirect to; see :mod:`catalogs.redirects`.
 
     Returns:
         The rule's scene, right or wrong, with a verdict: "... as ... says", "... contradicts ...",
@@ -318,7 +320,7 @@ def examine(scene: Scene, rule: Rule, *, sample_px: int = 512) -> Scene:
         SourceError: A file cannot be read.
         SpecError: The scene has none of the rule's bands, or does not say what the rule needs.
     """
-    applied, judgement = _judged(scene, rule, sample_px)
+    applied, judgement = _judged(scene, rule, sample_px, access)
     return replace(applied, verdict=judgement.verdict)
 
 
@@ -328,6 +330,7 @@ def examine_all(
     *,
     on_contradiction: Literal["exclude", "pixels", "error"] = "exclude",
     sample_px: int = 512,
+    access: Access = REMOTE,
 ) -> Manifest:
     """All scenes with a rule applied, each with a verdict.
 
@@ -338,6 +341,7 @@ def examine_all(
             with the verdict as the reason; believe the pixels, and leave it out where they do
             not say what they are; or stop.
         sample_px: See :func:`examine`.
+        access: See :func:`examine`.
 
     Raises:
         SourceError: A file cannot be read; or, with ``"error"``, a scene is contradicted.
@@ -350,7 +354,7 @@ def examine_all(
         )
     scenes, excluded = [], dict(manifest.excluded)
     for scene in manifest.scenes:
-        applied, judgement = _judged(scene, rule, sample_px)
+        applied, judgement = _judged(scene, rule, sample_px, access)
         if judgement.outcome != "contradicted":
             scenes.append(replace(applied, verdict=judgement.verdict))
         elif on_contradiction == "error":
@@ -365,10 +369,11 @@ def examine_all(
     return replace(manifest, scenes=tuple(scenes), excluded=excluded)
 
 
-def _judged(scene: Scene, rule: Rule, sample_px: int) -> tuple[Scene, Judgement]:
+def _judged(scene: Scene, rule: Rule, sample_px: int, access: Access) -> tuple[Scene, Judgement]:
     applied = rule.apply(scene)
     samples = {
-        name: sample(applied.band(name), sample_px=sample_px) for name in rule.sampled(applied)
+        name: sample(applied.band(name), sample_px=sample_px, access=access)
+        for name in rule.sampled(applied)
     }
     return applied, rule.judge(applied, samples)
 

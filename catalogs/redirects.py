@@ -10,12 +10,18 @@ import functools
 import http.client
 import urllib.error
 import urllib.request
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urljoin
 
 from catalogs.access import Access
 from cube.errors import SourceError
-from cube.rasters import shown
+from cube.rasters import shown, with_raster
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+
+Result = TypeVar("Result")
 
 _MOST = 5
 """Redirects in a row."""
@@ -51,6 +57,23 @@ def final_url(href: str, access: Access) -> str:
             return href
         href = access.check(urljoin(href, following), what=f"A redirect of {shown(href)!r}")
     raise SourceError(f"{shown(href)!r} redirects again and again; take what it is a copy of.")
+
+
+def with_file(
+    href: str, use: Callable[[DatasetReader], Result], *, what: str, access: Access
+) -> Result:
+    """What a function makes of a file, opened where its href leads in the end.
+
+    Args:
+        href: Judged already.
+        use: Called with the file.
+        what: Whose it is, for messages.
+        access: Where redirects may lead.
+
+    Raises:
+        SourceError: See :func:`final_url` and :func:`cube.rasters.with_raster`.
+    """
+    return with_raster(final_url(href, access), use, what=what)
 
 
 def _location(href: str) -> str | None:

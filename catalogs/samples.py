@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cube.rasters import read_window, with_raster
+from catalogs.access import REMOTE, Access
+from catalogs.redirects import with_file
+from cube.rasters import read_window
 from cube.scenes import SceneBand, Span
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ _PER_AXIS = 4
 """Windows along an axis: enough places for water, shade and land to be among them."""
 
 
-def sample(band: SceneBand, *, sample_px: int) -> Numbers:
+def sample(band: SceneBand, *, sample_px: int, access: Access = REMOTE) -> Numbers:
     """Stored numbers of a band where something was observed, from a few windows.
 
     Windows of whole pixels, not overviews: an overview averages, and mixes pixels with their
@@ -31,6 +33,7 @@ def sample(band: SceneBand, *, sample_px: int) -> Numbers:
         band: With its own nodata, as :meth:`cube.scenes.Scene.band` gives it.
         sample_px: Side of the square whose area is read, at most; 4 x 4 windows spread evenly
             over the file make it up.
+        access: Where servers may redirect to.
 
     Returns:
         Floats as stored, shape (n,); none if nothing was observed there.
@@ -45,7 +48,7 @@ def sample(band: SceneBand, *, sample_px: int) -> Numbers:
         numbers: Numbers = np.concatenate(parts)
         return numbers[~np.isnan(numbers)]
 
-    return with_raster(band.href, read, what=f"Band {band.name!r}")
+    return with_file(band.href, read, what=f"Band {band.name!r}", access=access)
 
 
 def windows(shape: tuple[int, int], *, sample_px: int) -> Iterator[tuple[Span, Span]]:

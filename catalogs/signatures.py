@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 
 _SIGNED = re.compile(
-    r"(sig|signature|token|x-amz-\w+(-\w+)*|x-goog-\w+(-\w+)*|awsaccesskeyid)", re.IGNORECASE
+    r"(sig|signature|\w*token|\w*api[_-]?key|subscription-key|x-amz-\w+(-\w+)*|x-goog-\w+(-\w+)*"
+    r"|awsaccesskeyid)",
+    re.IGNORECASE,
 )
 """Parameters that only a signed URL has: of Azure, of Amazon S3, of Google Cloud Storage, and of
-services that hand out tokens."""
+services that hand out tokens or keys."""
 
 _BESIDE = re.compile(
     r"(expires|key-pair-id|policy|googleaccessid|se|st|sp|sv|sr|skoid|sktid|skt|ske|sks|skv)",

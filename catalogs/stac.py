@@ -47,6 +47,9 @@ __all__ = [
 
 Dictionary = Mapping[str, Any]
 
+_LINE = 1000
+"""Characters of a reason."""
+
 _RELEASED = re.compile(r"1\.\d+\.\d+")
 
 
@@ -121,7 +124,7 @@ def scenes_of(
         try:
             scenes.append(scene_of(item, profile, access=access))
         except CubeError as error:
-            excluded.append((_label(item, place), str(error)))
+            excluded.append((_label(item, place), _line(str(error))))
     return Manifest(scenes=tuple(scenes), excluded=dict(excluded), title=title, through="stackstac")
 
 
@@ -153,12 +156,15 @@ def search(  # noqa: PLR0913  (a search is what all of them say together)
         modifier: Called with each page of items, to sign hrefs.
 
     Raises:
-        SpecError: Neither or both of grid and bbox were given, or they are no place.
+        SpecError: Neither or both of grid and bbox were given, or they are no place; or
+            collections are no list.
         SourceError: The API refused, or is none.
         TransientError: The API could not be reached, or failed.
     """
     from catalogs.api import boxes_of, find
 
+    if isinstance(collections, str):
+        raise SpecError(f"collections= are a list. Received {collections!r}.")
     items = find(
         api,
         boxes=boxes_of(grid=grid, bbox=bbox),
@@ -193,6 +199,12 @@ def _migrated(item: Dictionary) -> Dictionary:
             f"Item {name!r}: stac_version {str(item.get('stac_version'))[:20]!r} cannot be "
             f"brought up to date."
         ) from error
+
+
+def _line(text: str) -> str:
+    """A reason as one line of bounded length, whatever an item wrote into it."""
+    shown = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
+    return shown if len(shown) <= _LINE else f"{shown[:_LINE]}…"
 
 
 def _label(item: object, place: int) -> str:

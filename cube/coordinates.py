@@ -63,14 +63,17 @@ class Place(NamedTuple):
         return None if turn is None or self.transform.b else turn / abs(self.transform.a)
 
 
-def pixel_places(place: Place, grid: GeoBox, rows: Span, cols: Span) -> tuple[Floats, Floats]:
-    """Where the pixel centres of a box lie in a raster, in its pixels.
+def pixel_places(
+    place: Place, grid: GeoBox, rows: Span, cols: Span, *, at: float = 0.5
+) -> tuple[Floats, Floats]:
+    """Where the pixels of a box lie in a raster, in its pixels.
 
     Args:
         place: Where the raster's pixels lie.
         grid: The target grid.
         rows: Half-open range along y.
         cols: Half-open range along x.
+        at: What of a pixel is meant: 0.5 its centre, 0.0 its upper left corner.
 
     Returns:
         Columns and rows of the raster, float64 of shape (rows, cols), or of shapes (1, cols)
@@ -80,10 +83,10 @@ def pixel_places(place: Place, grid: GeoBox, rows: Span, cols: Span) -> tuple[Fl
     Raises:
         pyproj.exceptions.ProjError: The CRS is not known; see :func:`check_crs`.
     """
-    key = (place, str(grid.crs), tuple(grid.transform), rows, cols)
+    key = (place, str(grid.crs), tuple(grid.transform), rows, cols, at)
     kept: OrderedDict[Any, tuple[Floats, Floats]] = _of_thread("places", OrderedDict)
     if key not in kept:
-        x, y = source_xy(place.crs, grid, rows, cols)
+        x, y = source_xy(place.crs, grid, rows, cols, at=at)
         kept[key] = _nearest_turn(_apply(~place.transform, x, y), place.turn_px, place.width)
         while len(kept) > _KEPT:
             kept.popitem(last=False)
@@ -120,23 +123,25 @@ def _apply(transform: Affine, x: Floats, y: Floats) -> tuple[Floats, Floats]:
     return cols, rows
 
 
-def source_xy(crs: str, grid: GeoBox, rows: Span, cols: Span) -> tuple[Floats, Floats]:
-    """Pixel centres of a box in another CRS; see :func:`pixel_places`.
+def source_xy(
+    crs: str, grid: GeoBox, rows: Span, cols: Span, *, at: float = 0.5
+) -> tuple[Floats, Floats]:
+    """Pixels of a box in another CRS; see :func:`pixel_places`.
 
     Returns:
         x and y in ``crs``; of shapes (1, cols) and (rows, 1) where that is the grid's own.
     """
     if same_crs(crs, grid):
-        x, y = _grid_xy(grid, np.arange(*rows) + 0.5, np.arange(*cols) + 0.5)
+        x, y = _grid_xy(grid, np.arange(*rows) + at, np.arange(*cols) + at)
         return x[None, :], y[:, None]
-    across, down = _Axis(cols), _Axis(rows)
+    across, down = _Axis(cols, at), _Axis(rows, at)
     nodes = _transformed(crs, grid, down.nodes, across.nodes)
     found = [down.interpolate(across.interpolate(axis, 1), 0) for axis in nodes]
     bad = _bad_cells(crs, grid, nodes, down, across)
     if bad.any():
         here = bad[down.cells[:, None], across.cells[None, :]]
         place = np.nonzero(here)
-        exact = _points(crs, grid, place[0] + rows[0] + 0.5, place[1] + cols[0] + 0.5)
+        exact = _points(crs, grid, place[0] + rows[0] + at, place[1] + cols[0] + at)
         for axis, values in zip(found, exact, strict=True):
             axis[place] = values
     return found[0], found[1]
@@ -183,8 +188,8 @@ def to_grid(crs: str, grid: GeoBox, x: Floats, y: Floats) -> tuple[Floats, Float
 class _Axis:
     """The pixels of a range along one axis, and the lattice under them."""
 
-    def __init__(self, span: Span) -> None:
-        places = (np.arange(*span) + 0.5) / STEP
+    def __init__(self, span: Span, at: float) -> None:
+        places = (np.arange(*span) + at) / STEP
         cells = np.floor(places).astype(np.intp)
         first, last = int(cells[0]), int(cells[-1])
         self.cells = cells - first

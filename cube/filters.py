@@ -1,4 +1,4 @@
-"""GDAL's filters, for whatever is made coarser: the same for any cut into regions.
+"""GDAL's way of finding the commonest class, the same for any cut into regions.
 
 A scene is one virtual raster over the *whole* grid, from which every region reads its window.
 GDAL works through that raster in blocks of its own, so a pixel's value depends on the scene and
@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from affine import Affine
 from odc.geo.geobox import GeoBox
-from rasterio.enums import Resampling
+from rasterio.enums import MaskFlags, Resampling
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
@@ -66,27 +67,73 @@ def filtered(
     Returns:
         Stored values as floats, (band, rows, cols), NaN for nodata and outside the file.
     """
-    with WarpedVRT(
-        raster,
-        src_crs=place.crs,
-        src_transform=place.transform,
-        crs=grid.crs.to_wkt() if grid.crs else None,
-        transform=grid.transform @ Affine.translation(-PAD, -PAD),
-        width=grid.shape[1] + 2 * PAD,
-        height=grid.shape[0] + 2 * PAD,
-        src_nodata=layers[0].nodata,
-        nodata=math.nan,
-        dtype=float_for(raster.dtypes),
-        resampling=Resampling[str(layers[0].resampling)],
-        tolerance=_EXACT,
-        XSCALE=scale[0],
-        YSCALE=scale[1],
-        # Otherwise a pixel is nodata only where every band of the file is.
-        UNIFIED_SRC_NODATA="NO",
-    ) as warped:
+    with ExitStack() as stages:
+        source, nodata = _observed(raster, place, layers, stages)
+        warped = stages.enter_context(
+            WarpedVRT(
+                source,
+                src_crs=place.crs,
+                src_transform=place.transform,
+                crs=grid.crs.to_wkt() if grid.crs else None,
+                transform=grid.transform @ Affine.translation(-PAD, -PAD),
+                width=grid.shape[1] + 2 * PAD,
+                height=grid.shape[0] + 2 * PAD,
+                src_nodata=nodata,
+                nodata=math.nan,
+                dtype=float_for(raster.dtypes),
+                resampling=Resampling[str(layers[0].resampling)],
+                tolerance=_EXACT,
+                XSCALE=scale[0],
+                YSCALE=scale[1],
+                # Otherwise a pixel is nodata only where every band of the file is.
+                UNIFIED_SRC_NODATA="NO",
+            )
+        )
         window = Window.from_slices(*(_moved(span) for span in box))
         values: Floats = warped.read([layer.index for layer in layers], window=window)
     return values
+
+
+def _observed(
+    raster: DatasetReader, place: Place, layers: Sequence[SceneBand], stages: ExitStack
+) -> tuple[DatasetReader, float | None]:
+    """A raster, and the one value of it that GDAL is to take for "not observed".
+
+    GDAL looks at a file's mask only where no nodata is declared, and at NaN only where that is
+    the nodata; here all of them count. So what would be overlooked becomes NaN first, pixel by
+    pixel, in a virtual raster in between.
+    """
+    nodata = layers[0].nodata
+    flags = raster.mask_flag_enums[layers[0].index - 1]
+    masked = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
+    floats = any("float" in raster.dtypes[layer.index - 1] for layer in layers)
+    if nodata is None and not floats:
+        return raster, None
+    first = [None] if masked else []
+    then = [float(nodata)] if nodata is not None and not math.isnan(nodata) else []
+    if not masked and not floats:
+        return raster, then[0] if then else None
+    for missing in (*first, *then):
+        raster = stages.enter_context(
+            WarpedVRT(
+                raster,
+                src_crs=place.crs,
+                src_transform=place.transform,
+                crs=place.crs,
+                transform=place.transform,
+                width=raster.width,
+                height=raster.height,
+                src_nodata=missing,
+                nodata=math.nan,
+                dtype=float_for(raster.dtypes),
+                resampling=Resampling.nearest,
+                tolerance=_EXACT,
+                XSCALE=1.0,
+                YSCALE=1.0,
+                UNIFIED_SRC_NODATA="NO",
+            )
+        )
+    return raster, math.nan
 
 
 def _moved(span: Span) -> Span:

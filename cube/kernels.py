@@ -46,14 +46,15 @@ def resample(kind: str, values: Floats, cols: Floats, rows: Floats) -> Floats:
     # A ring of nothing stands for what lies outside, so that no index has to be checked.
     ring = max(REACH[kind], 1)
     padded = np.pad(values, ((0, 0), (ring, ring), (ring, ring)), constant_values=np.nan)
-    for part in _parts(shape):
+    for part in parts(shape):
         places = _Places(cols[_own(cols, part)], rows[_own(rows, part)], values.shape[1:], ring)
         for i, band in enumerate(padded):
             found[i, part] = _KINDS[kind](band.ravel(), places)
     return found
 
 
-def _parts(shape: tuple[int, ...]) -> Iterator[slice]:
+def parts(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Rows of a box of which as many are worked on at once as a core's cache holds."""
     step = max(1, _BLOCK // max(1, shape[1]))
     for start in range(0, shape[0], step):
         yield slice(start, start + step)
@@ -68,7 +69,7 @@ class _Places:
 
     def __init__(self, cols: Floats, rows: Floats, shape: tuple[int, ...], ring: int) -> None:
         self._stride, self._ring = shape[1] + 2 * ring, ring
-        self._cols, self._rows = _inside(cols, shape[1]), _inside(rows, shape[0])
+        self._cols, self._rows = inside(cols, shape[1]), inside(rows, shape[0])
 
     @cached_property
     def nearest(self) -> Indices:
@@ -98,7 +99,7 @@ class _Places:
                 yield row, col, row * self._stride + col
 
 
-def _inside(places: Floats, length: int) -> Floats:
+def inside(places: Floats, length: int) -> Floats:
     """Places along one axis; those outside in the middle of the ring's first pixel."""
     with np.errstate(invalid="ignore"):
         return np.where((places >= -TIE) & (places < length - TIE), places, -0.5)
@@ -159,6 +160,14 @@ def _keys(t: Floats, place: int) -> Floats:
     if place in (0, 1):
         return (1.5 * distance - 2.5) * distance * distance + 1.0
     return ((-0.5 * distance + 2.5) * distance - 4.0) * distance + 2.0
+
+
+def keys(x: Floats) -> Floats:
+    """Weight by the distance in pixels; 0 from 2 on."""
+    x = np.abs(x)
+    near = (1.5 * x - 2.5) * x * x + 1.0
+    far = ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0
+    return np.where(x <= 1.0, near, np.where(x < 2.0, far, 0.0))
 
 
 _KINDS = {"nearest": _nearest, "bilinear": _bilinear, "cubic": _cubic}

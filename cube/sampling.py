@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cube import conserving, kernels
+from cube import coarsening, conserving, kernels
 from cube.coordinates import Place, pixel_places, to_grid
 from cube.rasters import float_for, read_window
 from cube.regions import ranges
@@ -30,9 +30,14 @@ _DEPOSIT_BYTES = 12 * 8
 
 
 def sampled(
-    raster: DatasetReader, place: Place, grid: GeoBox, box: Box, layers: Sequence[SceneBand]
+    raster: DatasetReader,
+    place: Place,
+    grid: GeoBox,
+    box: Box,
+    layers: Sequence[SceneBand],
+    scale: tuple[float, float] | None = None,
 ) -> Floats:
-    """Values at the places of a box's pixels in a file; see :func:`cube.kernels.resample`.
+    """Values at the places of a box's pixels in a file.
 
     Args:
         raster: The file.
@@ -40,26 +45,97 @@ def sampled(
         grid: The target grid.
         box: Rows and columns of the grid.
         layers: Bands of the file, all resampled like the first.
+        scale: Destination pixels per source pixel along (x, y), where the kernel has to be
+            wider than the file's pixels (:func:`cube.coarsening.smooth`); None where not
+            (:func:`cube.kernels.resample`).
 
     Returns:
         Stored values as floats, (band, rows, cols), NaN for nodata and outside the file.
     """
     kind = str(layers[0].resampling)
     cols, rows = pixel_places(place, grid, *box)
-    shape = tuple(stop - start for start, stop in box)
-    dtype = float_for([raster.dtypes[layer.index - 1] for layer in layers])
-    found = np.full((len(layers), *shape), np.nan, dtype)
-    for part in _strips(raster, cols, rows, shape[0], len(layers)):
+    reach = [
+        kernels.REACH[kind] if scale is None else coarsening.reach(kind, each)
+        for each in scale or (1.0, 1.0)
+    ]
+    found = _nothing(raster, layers, box)
+    for part in _strips(raster, cols, rows, found.shape[1], len(layers)):
         own_cols, own_rows = _own(cols, part), _own(rows, part)
-        across = _span(own_cols, raster.width, kernels.REACH[kind])
-        down = _span(own_rows, raster.height, kernels.REACH[kind])
+        across = _span(own_cols, raster.width, reach[0])
+        down = _span(own_rows, raster.height, reach[1])
         if across and down:
             values = read_window(raster, layers, down, across)
             # Less a whole number is exact, so no digit depends on where the window begins.
-            found[:, part] = kernels.resample(
-                kind, values, own_cols - across[0], own_rows - down[0]
+            where = own_cols - across[0], own_rows - down[0]
+            found[:, part] = (
+                kernels.resample(kind, values, *where)
+                if scale is None
+                else coarsening.smooth(kind, values, *where, scale)
             )
     return found
+
+
+def averaged(
+    raster: DatasetReader, place: Place, grid: GeoBox, box: Box, layers: Sequence[SceneBand]
+) -> Floats:
+    """Means of a file over the pixels of a box; see :func:`sampled`.
+
+    A pixel is taken for the box, side by side with the file's axes, between the places of its
+    upper left and lower right corner, as GDAL takes it.
+    """
+    (top, bottom), (left, right) = box
+    cols, rows = pixel_places(place, grid, (top, bottom + 1), (left, right + 1), at=0.0)
+    across = _round_the_globe(_ends(cols), place)
+    down = _ends(rows)
+    found = _nothing(raster, layers, box)
+    for part in _strips(raster, across[0], down[0], found.shape[1], len(layers)):
+        x = _own(across[0], part), _own(across[1], part)
+        y = _own(down[0], part), _own(down[1], part)
+        x_span, y_span = _touched(x, raster.width), _touched(y, raster.height)
+        if x_span and y_span:
+            values = read_window(raster, layers, y_span, x_span)
+            # Exact; see sampled().
+            x = x[0] - x_span[0], x[1] - x_span[0]
+            y = y[0] - y_span[0], y[1] - y_span[0]
+            found[:, part] = coarsening.average(values, x, y)
+    return found
+
+
+def _ends(corners: Floats) -> tuple[Floats, Floats]:
+    """Places of upper left and lower right corners along one axis of the file."""
+    if len(corners) == 1:
+        return corners[:, :-1], corners[:, 1:]
+    if corners.shape[1] == 1:
+        return corners[:-1], corners[1:]
+    return corners[:-1, :-1], corners[1:, 1:]
+
+
+def _round_the_globe(ends: tuple[Floats, Floats], place: Place) -> tuple[Floats, Floats]:
+    """Ends of boxes none of which goes the long way round."""
+    turn_px = place.turn_px
+    if turn_px is None:
+        return ends
+    one, other = ends
+    with np.errstate(invalid="ignore"):
+        other = other - turn_px * np.round((other - one) / turn_px)
+        away = turn_px * np.round(((one + other) / 2 - place.width / 2) / turn_px)
+        return one - away, other - away
+
+
+def _touched(ends: tuple[Floats, Floats], length: int) -> Span | None:
+    """Pixels of a file that boxes touch along one axis; None if none."""
+    low, high = np.minimum(*ends), np.maximum(*ends)
+    with np.errstate(invalid="ignore"):
+        here = (high > 0) & (low < length)
+    if not here.any():
+        return None
+    first, last = math.floor(low[here].min()), math.ceil(high[here].max())
+    return max(first - 1, 0), min(last + 1, length)
+
+
+def _nothing(raster: DatasetReader, layers: Sequence[SceneBand], box: Box) -> Floats:
+    dtype = float_for([raster.dtypes[layer.index - 1] for layer in layers])
+    return np.full((len(layers), *(stop - start for start, stop in box)), np.nan, dtype)
 
 
 def _own(places: Floats, part: slice) -> Floats:

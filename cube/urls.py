@@ -16,7 +16,7 @@ OBJECT_STORES = {"s3": "Amazon S3", "gs": "Google Cloud Storage", "az": "Azure B
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SECRETS = re.compile(
-    r"(?i)(sig|signature|credential|token|secret|password|accountkey|authorization)=[^&\s\"']+"
+    r"(?i)(sig|signature|credential|token|secret|password|accountkey|api[_-]?key|authorization)=[^&\s\"']+"
     r"|bearer\s+[^\s\"']+"
     r"|//[^/\s@]+@"
 )

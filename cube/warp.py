@@ -1,8 +1,8 @@
 """Reading rasters onto the cube's grid, the same for any cut into regions.
 
-A file whose pixels are the grid's own is read as it is. Nearest, and bilinear and cubic where
-nothing is coarsened, are values at the places of the grid's pixels (:mod:`cube.sampling`); sums are
-spread over them. What needs a filter as wide as the coarser pixel is GDAL's (:mod:`cube.filters`).
+A file whose pixels are the grid's own is read as it is. Else values are taken at the places of
+the grid's pixels, averaged over them, or spread over them (:mod:`cube.sampling`). The commonest
+class of a pixel is GDAL's to find (:mod:`cube.filters`).
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import numpy as np
 import numpy.typing as npt
 from affine import Affine
 
+from cube.coarsening import KERNELS
 from cube.coordinates import Place, check_crs, same_crs
 from cube.errors import PartialError, SourceError
 from cube.filters import BLOCKWISE, PAD, filter_scale, filtered
 from cube.kernels import REACH
 from cube.rasters import read_window, shown, with_raster
-from cube.sampling import deposited, sampled
+from cube.sampling import averaged, deposited, sampled
 from cube.scenes import Scene, SceneBand, Span
 
 if TYPE_CHECKING:
@@ -153,6 +154,10 @@ def _read(
     scale = filter_scale(raster, place, grid)
     if resampling == "nearest" or (resampling in REACH and min(scale) >= _UNCOARSENED):
         return sampled(raster, place, grid, box, layers)
+    if resampling in KERNELS:
+        return sampled(raster, place, grid, box, layers, scale)
+    if resampling == "average":
+        return averaged(raster, place, grid, box, layers)
     if _turned(place, grid):
         raise SourceError(
             f"{scene.id!r}: {resampling} resampling does not go round the globe, as this grid in "

@@ -168,9 +168,25 @@ class TestTiles:
             read_scene(scene, grid, (0, 10), (0, grid.shape[1] + 257))
 
 
+def ringed(path):
+    """The same file within a ring of nodata.
+
+    At the edge of a file GDAL weighs pixels by more than themselves in averages.
+    """
+    with rasterio.open(path) as source:
+        values, profile = source.read(), source.profile
+    wide = np.pad(values, ((0, 0), (9, 9), (9, 9)), constant_values=profile["nodata"])
+    moved = profile["transform"] @ Affine.translation(-9, -9)
+    sides = {"height": wide.shape[1], "width": wide.shape[2], "transform": moved}
+    with rasterio.open(target := f"{path}.ringed.tif", "w", **{**profile, **sides}) as file:
+        file.write(wide)
+    return target
+
+
 def gdal_at_once(scene, grid):
     """The oracle: exact transform, fixed filter, the exact grid read in one go."""
-    with rasterio.open(scene.layers[0].href) as source:
+    path = scene.layers[0].href
+    with rasterio.open(ringed(path) if scene.resampling == "average" else path) as source:
         scale = pixels_per_source_pixel(source, scene, grid)
         with WarpedVRT(
             source,
@@ -348,7 +364,7 @@ class TestTurns:
         values = np.broadcast_to(lon.astype("float32"), grid.shape)
         return scene_of(write_tiff(path, values, grid=grid), "EPSG:4326", nodata=None)
 
-    @pytest.mark.parametrize("resampling", ["nearest", "bilinear", "cubic"])
+    @pytest.mark.parametrize("resampling", ["nearest", "bilinear", "cubic", "average"])
     @pytest.mark.parametrize(("left", "cols"), [(-180, 720), (0, 720), (-180, 10), (180, 10),
                                                 (165, 40), (-540, 720)])  # fmt: skip
     def test_a_file_is_found_a_turn_away(self, tmp_path, left, cols, resampling):
@@ -369,10 +385,19 @@ class TestTurns:
         np.testing.assert_allclose(found[0, 20:30], -180 + (np.arange(10) + 0.5) / 2)
 
     def test_a_filter_that_would_have_to_go_round_the_globe_is_refused(self, tmp_path):
-        scene = replace(self.lon_of(tmp_path / "l.tif", -180, 720), resampling="average")
+        scene = replace(self.lon_of(tmp_path / "l.tif", -180, 720), resampling="mode")
         coarse = GeoBox((2, 10), Affine(2, 0, 170, 0, -2, 64), "EPSG:4326")
-        with pytest.raises(SourceError, match="average resampling does not go round the globe"):
+        with pytest.raises(SourceError, match="mode resampling does not go round the globe"):
             read_scene(scene, coarse, *whole(coarse))
+
+    def test_averages_do_not_go_the_long_way_round(self, tmp_path):
+        scene = replace(self.lon_of(tmp_path / "l.tif", -180, 720), resampling="average")
+        coarse = GeoBox((2, 10), Affine(2, 0, 169, 0, -2, 64), "EPSG:4326")
+        found = read_scene(scene, coarse, *whole(coarse))[0]
+        # The box from 179 to 181 has its western half in the file's last columns; of the others
+        # all lies on one side.
+        lon = np.array([170, 172, 174, 176, 178, 179.5, -178, -176, -174, -172])
+        np.testing.assert_allclose(found[0], lon)
 
 
 class TestSum:
