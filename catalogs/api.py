@@ -114,13 +114,13 @@ def find(
                     modifier(page)
                 for item in page["features"]:
                     found.setdefault(_key(item), item)
+                if limit is not None and len(found) >= limit:
+                    return list(found.values())[:limit]
                 if len(found) > MOST:
                     raise SourceError(
                         f"{_shown(api)} finds more than {MOST} items; search for less, or give "
                         f"limit=."
                     )
-                if limit is not None and len(found) >= limit:
-                    return list(found.values())[:limit]
     return list(found.values())
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from catalogs.access import Access
 from cube.errors import SourceError
+from cube.urls import without_secrets
 
 MOST = 1_000_000
 """Items, and files, beyond which a catalogue is refused."""
@@ -43,6 +44,11 @@ def read_items(
     """
     if not isinstance(source, str | os.PathLike):
         return [dict(item) for item in source]
+    if "://" in os.fspath(source):
+        raise SourceError(
+            f"{without_secrets(os.fspath(source).partition('?')[0])!r} is a URL; catalogues are "
+            f"read from files. Fetch it first, or search an API with catalogs.search."
+        )
     path = Path(os.path.realpath(source))
     allowed = access or Access(schemes=(), folders=(str(path.parent),))
     items: list[dict[str, Any]] = []

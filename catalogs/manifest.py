@@ -272,7 +272,7 @@ class Manifest:
 
 
 def _files(dtype: str) -> PixelReader:
-    from cube.warp import FileReader
+    from cube.scenes import FileReader
 
     del dtype  # whatever the files hold
     return FileReader()

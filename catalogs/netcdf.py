@@ -112,6 +112,8 @@ class _Variable:
         numbers: Times as stored, each as GDAL writes it.
         since: Units of the times.
         calendar: Calendar of the times.
+        nodata: What the file declares; None if nothing.
+        others: Further values that it declares to be missing.
     """
 
     name: str
@@ -124,6 +126,7 @@ class _Variable:
     crs: str
     footprint: tuple[float, float, float, float]
     nodata: float | None
+    others: tuple[float, ...]
     scale: float
     offset: float
     valid_range: tuple[float, float] | None
@@ -155,6 +158,12 @@ class _Packing:
         if self.nodata == "none":
             return None
         value = variable.nodata if self.nodata is None else float(self.nodata)
+        if self.nodata is None and variable.others:
+            raise SourceError(
+                f"{name!r}: variable {variable.name!r} declares several missing values, {value:g} "
+                f"and {', '.join(f'{other:g}' for other in variable.others)}; a band has one. "
+                f"Write one of them for all, or give nodata= if the others do not occur."
+            )
         if value is None:
             raise SourceError(
                 f"{name!r}: variable {variable.name!r} declares no _FillValue; give nodata=, or "
@@ -227,6 +236,7 @@ def _layers(raster: DatasetReader, href: str, crs: str | None) -> list[_Variable
         footprint=bounds_of(raster),
         # Where the file declares none, GDAL gives the one that writers leave in unwritten pixels.
         nodata=raster.nodata if {"_FillValue", "missing_value"} & set(own) else None,
+        others=_others(own, raster.nodata),
         scale=raster.scales[0],
         offset=raster.offsets[0],
         valid_range=_valid_range(own),
@@ -240,6 +250,12 @@ def _layers(raster: DatasetReader, href: str, crs: str | None) -> list[_Variable
 def _listed(text: str) -> list[str]:
     """What GDAL writes as ``{1,2,3}``."""
     return [part for part in text.strip("{}").split(",") if part]
+
+
+def _others(tags: Mapping[str, str], nodata: float | None) -> tuple[float, ...]:
+    """What CF's missing_value declares beside nodata."""
+    stated = [float(text) for text in _listed(tags.get("missing_value", ""))]
+    return tuple(value for value in stated if repr(value) != repr(nodata))
 
 
 def _valid_range(tags: Mapping[str, str]) -> tuple[float, float] | None:

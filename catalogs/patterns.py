@@ -27,7 +27,8 @@ _FIELDS = {
 }
 """Fields of a moment; any other stands for a part of a name."""
 
-_TOKEN = re.compile(r"[A-Za-z0-9]*\{band\}[A-Za-z0-9]*|\{[^{}]*\}|(?<![^/])\*\*/|\*+|.", re.DOTALL)
+_WORD = r"([A-Za-z0-9]*)\{(band|part)\}([A-Za-z0-9]*)"
+_TOKEN = re.compile(rf"{_WORD}|\{{[^{{}}]*\}}|(?<![^/])\*\*/|\*+|.", re.DOTALL)
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _NEEDS = {"month": "year", "day": "month", "time": "day"}
 _SEPARATORS = "_-. /"
@@ -43,7 +44,8 @@ class Pattern:
     ``{month}`` two digits, beside a year
     ``{day}``   two digits, beside a month
     ``{time}``  ``103000``, in UTC, beside a day
-    ``{band}``  all in which the files of one scene differ
+    ``{band}``  in which the files of one scene differ
+    ``{part}``  in which they differ too, and which says nothing: ``R{part}/*_{band}.jp2``
     ``{tile}``  or any other name in lower case: a part of the scene's id
     ``*``       anything within a name
     ``**/``     any folders, or none
@@ -80,8 +82,8 @@ class Pattern:
     def match(self, name: str) -> tuple[str, dict[str, str]] | None:
         """Id of the scene of a file, and what the fields read; None for another name.
 
-        The id is the name without its extension and without the word that holds the band, which
-        is ``B4`` for ``B{band}``.
+        The id is the name without its extension and without the words that hold the band or the
+        part, such as ``B4`` for ``B{band}``.
         """
         found = self._regex.fullmatch(name)
         if found is None:
@@ -344,9 +346,9 @@ def _regex(text: str) -> str:
 def _part(found: re.Match[str], text: str, known: set[str]) -> str:
     """What a token of a pattern matches; ``known`` are the fields so far."""
     token = found[0]
-    before, band, after = token.partition("{band}")
-    if band:
-        inner = re.escape(before) + _field("band", known) + re.escape(after)
+    before, field, after = found.groups()
+    if field:
+        inner = re.escape(before) + _field(field, known) + re.escape(after)
         return f"(?P<WORD{found.start()}>{inner})"
     if token == "**/":
         return "(?:[^/]+/)*?"

@@ -32,6 +32,7 @@ MOST_AXIS, MOST_PIXELS = 2**31, 10**12
 
 _CRS_FIELDS = ("proj:code", "proj:epsg", "proj:wkt2", "proj:projjson")
 _PLACE_FIELDS = ("proj:shape", "proj:transform", "proj:bbox")
+_PIXELS = frozenset({"proj:shape", "proj:transform"})
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_]*:[A-Za-z0-9_.]+")
 _STEEPEST = 0.1
 """Sine of the least angle between the axes of a raster, about 6 degrees."""
@@ -103,7 +104,24 @@ def _facts(
     crs = _crs(own, where) or shared
     inherited = {name: properties.get(name) for name in _PLACE_FIELDS if crs == shared}
     said = {name: own[name] for name in _PLACE_FIELDS if own.get(name) is not None}
+    if _other_pixels(properties, said, where):
+        inherited = {name: value for name, value in inherited.items() if name not in _PIXELS}
     return crs, inherited | said
+
+
+def _other_pixels(properties: Mapping[str, Any], said: Mapping[str, Any], where: str) -> bool:
+    """True for an asset of other pixels than its item, which says half of its place.
+
+    Its shape of 20 m and its item's transform of 10 m would make a quarter of the raster.
+    """
+    half = [name for name in _PIXELS if name in said and properties.get(name) is not None]
+    if len(half) != 1 or len(_PIXELS & said.keys()) == 2:
+        return False
+    (name,) = half
+    if name == "proj:shape":
+        return _shape(said[name], where) != _shape(properties[name], where)
+    own, shared = (_transform(fields[name], where) or () for fields in (said, properties))
+    return (own[0], own[4]) != (shared[0], shared[4])
 
 
 # ---------------------------------------------------------------------------------------------- CRS

@@ -40,6 +40,8 @@ class Profile:
         radiometry: Name of the rule by which stored values have to be corrected.
         offset_since: Property of an item, and its first number such as ``"04.00"`` for which
             ``offset`` holds; before it was 0.
+        alternate: Which of the alternate places of an asset to open instead of its own, such as
+            ``"s3"`` (https://github.com/stac-extensions/alternate-assets); empty for its own.
         offset_applied: Property of an item that is true where the offset was taken out of the
             stored values, so that it is 0, whatever else the item says of it.
     """
@@ -57,6 +59,7 @@ class Profile:
     radiometry: str = ""
     offset_since: tuple[str, str] | None = None
     offset_applied: str = ""
+    alternate: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bands", dict(self.bands))
@@ -165,7 +168,10 @@ LANDSAT_C2_L2 = Profile(
 )
 """Landsat 4 to 9, Collection 2, Level 2: surface reflectance, as the USGS and Planetary Computer
 list it. Scale, offset and valid range: https://www.usgs.gov/landsat-missions (Collection 2 Level-2
-science products). Landsat 4 to 7 lack the coastal band, and call the thermal one otherwise."""
+science products). Landsat 4 to 7 lack the coastal band, and call the thermal one otherwise. Files
+at the USGS need a login, their copies at Amazon an account that pays for requests
+(``AWS_REQUEST_PAYER=requester``); for these, ``dataclasses.replace(LANDSAT_C2_L2,
+alternate="s3")``."""
 
 _SENTINEL2 = {
     "blue": ("blue", "B02"),

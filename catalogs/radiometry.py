@@ -9,17 +9,21 @@ what the pixels say about it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from tqdm.auto import tqdm
 
 from catalogs.access import REMOTE, Access
 from catalogs.samples import sample
 from cube.errors import SourceError, SpecError
 from cube.scenes import Scene
+from cube.threads import cores
 
 if TYPE_CHECKING:
     from catalogs.manifest import Manifest
@@ -344,7 +348,8 @@ def examine_all(
         access: See :func:`examine`.
 
     Raises:
-        SourceError: A file cannot be read; or, with ``"error"``, a scene is contradicted.
+        SourceError: With ``"error"``: a file cannot be read, or a scene is contradicted. Else
+            what cannot be read is left out, with the reason.
         SpecError: See :func:`examine`.
     """
     if on_contradiction not in ("exclude", "pixels", "error"):
@@ -352,27 +357,52 @@ def examine_all(
             f"on_contradiction must be 'exclude', 'pixels' or 'error'. "
             f"Received {on_contradiction!r}."
         )
-    scenes, excluded = [], dict(manifest.excluded)
-    for scene in manifest.scenes:
-        applied, judgement = _judged(scene, rule, sample_px, access)
-        if judgement.outcome != "contradicted":
-            scenes.append(replace(applied, verdict=judgement.verdict))
-        elif on_contradiction == "error":
-            raise SourceError(
-                f"Scene {scene.id!r}: {judgement.verdict}. Leave it out, or say what it is."
-            )
-        elif on_contradiction == "pixels" and judgement.instead is not None:
-            verdict = f"{judgement.verdict}; the pixels are believed"
-            scenes.append(replace(judgement.instead, verdict=verdict))
-        else:
-            excluded[scene.id] = judgement.verdict
+    scenes, excluded = list[Scene](), dict(manifest.excluded)
+    decide = partial(_decided, rule=rule, how=on_contradiction, sample_px=sample_px, access=access)
+    # Most of the time goes by waiting for files.
+    with ThreadPoolExecutor(4 * cores()) as pool:
+        found = pool.map(decide, manifest.scenes)
+        for scene, decided in zip(manifest.scenes, _watched(found, len(manifest)), strict=True):
+            if isinstance(decided, Scene):
+                scenes.append(decided)
+            else:
+                excluded[scene.id] = decided
     return replace(manifest, scenes=tuple(scenes), excluded=excluded)
+
+
+def _watched(found: Iterable[Scene | str], total: int) -> Iterable[Scene | str]:
+    return tqdm(found, total=total, desc="examine", unit="scene", disable=None)
+
+
+def _decided(scene: Scene, *, rule: Rule, how: str, sample_px: int, access: Access) -> Scene | str:
+    """A scene with a verdict; or why it is left out."""
+    try:
+        applied, judgement = _judged(scene, rule, sample_px, access)
+    except SourceError as error:
+        if how == "error":
+            raise
+        return f"cannot be examined: {error}"
+    if judgement.outcome != "contradicted":
+        return replace(applied, verdict=judgement.verdict)
+    if how == "error":
+        raise SourceError(
+            f"Scene {scene.id!r}: {judgement.verdict}. Leave it out, or say what it is."
+        )
+    if how == "pixels" and judgement.instead is not None:
+        verdict = f"{judgement.verdict}; the pixels are believed"
+        return replace(judgement.instead, verdict=verdict)
+    return judgement.verdict
 
 
 def _judged(scene: Scene, rule: Rule, sample_px: int, access: Access) -> tuple[Scene, Judgement]:
     applied = rule.apply(scene)
     samples = {
-        name: sample(applied.band(name), sample_px=sample_px, access=access)
+        name: sample(
+            applied.band(name),
+            sample_px=sample_px,
+            access=access,
+            where=f"Scene {scene.id!r}, ",
+        )
         for name in rule.sampled(applied)
     }
     return applied, rule.judge(applied, samples)

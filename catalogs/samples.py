@@ -23,7 +23,7 @@ _PER_AXIS = 4
 """Windows along an axis: enough places for water, shade and land to be among them."""
 
 
-def sample(band: SceneBand, *, sample_px: int, access: Access = REMOTE) -> Numbers:
+def sample(band: SceneBand, *, sample_px: int, access: Access = REMOTE, where: str = "") -> Numbers:
     """Stored numbers of a band where something was observed, from a few windows.
 
     Windows of whole pixels, not overviews: an overview averages, and mixes pixels with their
@@ -34,6 +34,7 @@ def sample(band: SceneBand, *, sample_px: int, access: Access = REMOTE) -> Numbe
         sample_px: Side of the square whose area is read, at most; 4 x 4 windows spread evenly
             over the file make it up.
         access: Where servers may redirect to.
+        where: Whose band it is, for messages.
 
     Returns:
         Floats as stored, shape (n,); none if nothing was observed there.
@@ -48,7 +49,7 @@ def sample(band: SceneBand, *, sample_px: int, access: Access = REMOTE) -> Numbe
         numbers: Numbers = np.concatenate(parts)
         return numbers[~np.isnan(numbers)]
 
-    return with_file(band.href, read, what=f"Band {band.name!r}", access=access)
+    return with_file(band.href, read, what=f"{where}band {band.name!r}", access=access)
 
 
 def windows(shape: tuple[int, int], *, sample_px: int) -> Iterator[tuple[Span, Span]]:

@@ -274,7 +274,7 @@ def _layer(
     span = profile.of("valid_range", band)
     return SceneBand(
         name=band,
-        href=access.check(_absolute(asset.get("href"), item), what=where),
+        href=access.check(_absolute(_place(asset, profile, where), item), what=where),
         index=index,
         nodata=_nodata(said.nodata(index), band, profile, where),
         scale=profile.of("scale", band) if scale is None else scale,
@@ -283,6 +283,17 @@ def _layer(
         valid_range=None if span is None else (float(span[0]), float(span[1])),
         units=profile.of("units", band),
     )
+
+
+def _place(asset: Dictionary, profile: Profile, where: str) -> object:
+    """The href of an asset, or of one of its alternates."""
+    if not profile.alternate:
+        return asset.get("href")
+    others = asset.get("alternate")
+    other = others.get(profile.alternate) if isinstance(others, Mapping) else None
+    if not isinstance(other, Mapping):
+        raise SourceError(f"{where}: it has no alternate {profile.alternate!r}.")
+    return other.get("href")
 
 
 def _absolute(href: object, item: Dictionary) -> object:

@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from catalogs.access import REMOTE, Access
 from catalogs.redirects import final_url
-from cube.errors import SourceError, SpecError
+from cube.errors import PartialError, SourceError, SpecError
 from cube.scenes import Scene, Span
-from cube.warp import partial_error, read_scene
+from cube.warp import read_scene
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -92,7 +92,7 @@ class StackReader:
         whole = slice(0, shape[2]), slice(0, shape[3])
         values: Floats = fetch_raster_window(of_each, whole, dtype, np.nan)
         if readers.lost:
-            raise partial_error(readers.lost)
+            raise PartialError.of(readers.lost)
         # Where nothing was read, stackstac repeats one NaN, which cannot be written to.
         return values if values.flags.writeable else values.copy()
 

@@ -16,10 +16,9 @@ from cube.errors import PartialError, SourceError, SpecError
 from cube.footprints import Footprints
 from cube.observations import Observations, Seen, batches, wider
 from cube.quality import Quality
-from cube.scenes import Needs, PixelReader, Scene, Span
+from cube.scenes import HALO_PX, FileReader, Needs, PixelReader, Scene, Span
 from cube.scoring import Score
 from cube.spec import digest_each
-from cube.warp import FileReader, partial_error
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -43,6 +42,9 @@ STREAMED: dict[str, type[reducing.Reducer]] = {
 """Methods that take scene after scene."""
 
 METHODS = (*STACKED, *STREAMED)
+
+_ADDED = ("median", "geometric_median", "mean")
+"""Methods that give sums, and not one of the observations."""
 
 MEMORY_BYTES = 256_000_000
 """For the observations of a box."""
@@ -145,7 +147,7 @@ class Composite:
             grow_px = 0 if self.quality is None else self.quality.grow_px
             wide = wider(box, self._halo_px + grow_px)
             more = self.observations(grid).lost(others, self.used, wide)
-            raise partial_error(error.scenes | more) from None
+            raise PartialError.of(error.scenes | more) from None
 
     def near(self, grid: GeoBox, rows: Span, cols: Span) -> list[Scene]:
         """The scenes that may meet a box of a grid."""
@@ -189,6 +191,8 @@ class Composite:
         if not seen:
             return self._nothing(box)
         values: Floats = observations.values(seen, self.bands, box)[0]
+        if self.method in _ADDED:
+            values += 0.0  # no -0, which these methods do not give of several scenes either
         if len(self.bands) > 1 and self.method not in ("median", "mean"):
             np.copyto(values, np.nan, where=~reducing.complete(values))
         return values
@@ -366,6 +370,7 @@ def _check_method(composite: Composite) -> None:
         raise SpecError("A composite takes a score if, and only if, its method is 'best'.")
     if score is not None and score.halo_px and quality is None:
         raise SpecError("A score by the distance to clouds needs quality=, which tells them.")
+    _check_reach(composite)
     if composite.dtype not in ("float32", "float64"):
         raise SpecError(f"dtype must be float32 or float64. Received {composite.dtype!r}.")
     given = getattr(composite.reader, "dtype", composite.dtype)
@@ -377,6 +382,17 @@ def _check_method(composite: Composite) -> None:
     if composite.memory_bytes < 1_000_000:
         raise SpecError(
             f"memory_bytes must be 1,000,000 or more. Received {composite.memory_bytes!r}."
+        )
+
+
+def _check_reach(composite: Composite) -> None:
+    """Refuse what would look further around a box than scenes are read."""
+    grow_px = 0 if composite.quality is None else composite.quality.grow_px
+    halo_px = 0 if composite.score is None else composite.score.halo_px
+    if grow_px + halo_px > HALO_PX:
+        raise SpecError(
+            f"A composite may look {HALO_PX} pixels around a box, grow_px of the quality and the "
+            f"distance of the score together. Received {grow_px} + {halo_px}."
         )
 
 

@@ -51,6 +51,13 @@ class PartialError(SourceError):
         super().__init__(message)
         self.scenes = dict(scenes or {})
 
+    @classmethod
+    def of(cls, scenes: Mapping[str, str]) -> PartialError:
+        """Of some inputs, whose reasons name them."""
+        reason = next(iter(scenes.values())).rstrip(".")
+        more = f", and {len(scenes) - 1} more" if len(scenes) > 1 else ""
+        return cls(f"lost scene {reason}{more}.", scenes)
+
     def __reduce__(self) -> tuple[object, ...]:
         # An exception pickles its message alone.
         return type(self), (str(self), self.scenes)

@@ -28,16 +28,16 @@ from rasterio.windows import Window
 from cube.coordinates import Place, pixel_places, to_grid
 from cube.errors import SourceError
 from cube.rasters import float_for, shown
-from cube.scenes import SceneBand, Span
+from cube.scenes import HALO_PX, SceneBand, Span
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
 Floats = npt.NDArray[np.floating[Any]]
 
-PAD = 256
-"""Pixels around the grid that a halo may reach into; a constant, so that the
-virtual raster's blocks lie in the same place for every window."""
+PAD = HALO_PX
+"""Pixels of the virtual raster around the grid; a constant, so that its blocks lie in the same
+place for every window."""
 
 _EXACT = 1e-6
 """Tolerance of the coordinate transform in pixels; 0 would mean GDAL's default."""
@@ -103,7 +103,7 @@ def _observed(
     the nodata; here all of them count. So what would be overlooked becomes NaN first, pixel by
     pixel, in a virtual raster in between.
     """
-    nodata = layers[0].nodata
+    nodata: Any = layers[0].nodata
     flags = raster.mask_flag_enums[layers[0].index - 1]
     masked = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
     floats = any("float" in raster.dtypes[layer.index - 1] for layer in layers)

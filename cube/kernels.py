@@ -130,7 +130,8 @@ def _mended(found: Floats, band: Floats, places: _Places) -> Floats:
     for row, col, offset in places.neighbours(0, 1):
         values = band.take(corner + offset)
         share = np.where(np.isnan(values), 0.0, _linear(x, col) * _linear(y, row))
-        total += share * np.nan_to_num(values)
+        # What weighs nothing adds nothing, be it infinite; what is infinite stays so.
+        total += share * np.where(share > 0, values, 0.0)
         weight += share
     found[gaps] = total / weight
     return found

@@ -178,21 +178,23 @@ def deposited(
     Returns:
         float64 of shape (band, rows, cols); NaN where no observed pixel of the file lies.
     """
-    window = _touching(raster, place, grid, box)
+    windows = _touching(raster, place, grid, box)
     shape = tuple(stop - start for start, stop in box)
-    if window is None:
-        return np.full((len(layers), *shape), np.nan)
-    (top, bottom), (left, right) = window
-    size = (bottom - top) * (right - left) * _DEPOSIT_BYTES
+    size = _DEPOSIT_BYTES * sum(
+        (bottom - top) * (right - left) for (top, bottom), (left, right) in windows
+    )
     if size > WINDOW_BYTES and max(shape) > 1:
         axis = 1 if shape[0] >= shape[1] else 2
         halves = [deposited(raster, place, grid, half, layers) for half in _halves(box, axis - 1)]
         return np.concatenate(halves, axis=axis)
-    places = _extents(place, grid, window)
-    values = read_window(raster, layers, *window)
-    return np.stack(
-        [conserving.deposit(band, **places, rows=box[0], cols=box[1]) for band in values]
-    )
+    found = np.full((len(layers), *shape), np.nan)
+    for window in windows:
+        values = read_window(raster, layers, *window)
+        for places in _extents(place, grid, window):
+            for total, band in zip(found, values, strict=True):
+                more = conserving.deposit(band, **places, rows=box[0], cols=box[1])
+                total[...] = np.where(np.isnan(total), more, total + np.nan_to_num(more))
+    return found
 
 
 def _halves(box: Box, axis: int) -> tuple[Box, Box]:
@@ -201,57 +203,129 @@ def _halves(box: Box, axis: int) -> tuple[Box, Box]:
     return tuple((part, box[1]) if axis == 0 else (box[0], part) for part in parts)  # type: ignore[return-value]
 
 
-def _touching(raster: DatasetReader, place: Place, grid: GeoBox, box: Box) -> Box | None:
-    """A window of the file that holds every pixel which touches a box; None if none does."""
+def _touching(raster: DatasetReader, place: Place, grid: GeoBox, box: Box) -> list[Box]:
+    """Windows of the file that hold every pixel which touches a box, each once.
+
+    A file in degrees has one for each of its halves, so that a box across its first and last
+    column does not take all between them. The halves are always the same, whatever the box, and
+    so is the order in which amounts are added up.
+    """
     wide = tuple((start - 1, stop + 1) for start, stop in box)
     cols, rows = pixel_places(place, grid, *wide)
-    spans = []
-    for places, length in ((rows, raster.height), (cols, raster.width)):
-        finite = places[np.isfinite(places)]
-        if not finite.size:
-            return None
-        # Two steps more than the centres of the pixels around: edges of a curved box.
-        step = math.ceil(float(np.ptp(finite)) / max(1, min(places.shape) - 1)) + 1
-        first, last = math.floor(finite.min()) - step, math.ceil(finite.max()) + step
-        span = max(first, 0), min(last, length)
-        if span[0] >= span[1]:
-            return None
-        spans.append(span)
-    return spans[0], spans[1]
+    down = _near(rows, _step(rows, None), (0, raster.height))
+    turn_px, middle = place.turn_px, raster.width // 2
+    parts = [(0, raster.width)] if turn_px is None else [(0, middle), (middle, raster.width)]
+    if turn_px is not None:
+        step = _step(cols, turn_px)
+        cols = np.concatenate([cols - turn_px, cols, cols + turn_px])
+    else:
+        step = _step(cols, None)
+    spans = [_near(cols, step, part) for part in parts]
+    return [(down, across) for across in spans if down and across]
 
 
-def _extents(place: Place, grid: GeoBox, window: Box) -> dict[str, Floats]:
-    """Centres and extents of a window's pixels in pixels of the grid."""
-    (top, bottom), (left, right) = window
-    row, col = np.meshgrid(
-        np.arange(top, bottom + 1.0), np.arange(left, right + 1.0), indexing="ij"
-    )
-    t = place.transform
-    xs, ys = to_grid(
-        place.crs,
-        grid,
-        (t.a * col + t.b * row + t.c).ravel(),
-        (t.d * col + t.e * row + t.f).ravel(),
-    )
-    x, y = xs.reshape(row.shape), ys.reshape(row.shape)
+def _step(places: Floats, turn_px: float | None) -> int:
+    """Pixels between neighbours at most, and one more: the edges of a curved box."""
+    widest = 0.0
+    for axis in (0, 1):
+        with np.errstate(invalid="ignore"):
+            steps = np.diff(places, axis=axis)
+            if turn_px is not None:
+                steps = steps - turn_px * np.round(steps / turn_px)
+        steps = np.abs(steps[np.isfinite(steps)])
+        widest += float(steps.max()) if steps.size else 0.0
+    return math.ceil(widest) + 1
+
+
+def _near(places: Floats, step: int, part: Span) -> Span | None:
+    """Those of some pixels along one axis of a file that lie so near to places; None if none."""
     with np.errstate(invalid="ignore"):
-        along, turned = _steps(x, 1), _steps(y, 1)
-        area = np.abs(along * _steps(y, 0) - turned * _steps(x, 0))
+        here = places[(places >= part[0] - step) & (places <= part[1] + step)]
+    if not here.size:
+        return None
+    first, last = math.floor(here.min()) - step, math.ceil(here.max()) + step
+    span = max(first, part[0]), min(last, part[1])
+    return span if span[0] < span[1] else None
+
+
+def _extents(place: Place, grid: GeoBox, window: Box) -> list[dict[str, Floats]]:
+    """Centres and extents of a window's pixels in pixels of the grid.
+
+    Twice if some lie across the place where a grid in degrees begins again: they come in at the
+    other end, too.
+    """
+    (top, bottom), (left, right) = window
+    rows, cols = np.arange(top, bottom + 1.0), np.arange(left, right + 1.0)
+    width_px = int(grid.shape[1])
+    turn_px = Place(str(grid.crs), grid.transform, width_px).turn_px if grid.crs else None
+    found = _shapes(*_placed(place, grid, rows, cols), turn_px)
+    if turn_px is None and place.turn_px is not None:
+        _mend(found, place, grid, rows[:-1] + 0.5, cols[:-1] + 0.5)
+    # What has no place on the grid lies outside; its extent must be a number all the same.
+    width, height = found["width"], found["height"]
+    lost = ~(np.isfinite(width) & np.isfinite(height) & (width > 0) & (height > 0))
+    found["x"][lost], width[lost], height[lost] = np.nan, 1.0, 1.0
+    if turn_px is None:
+        return [found]
+    away = found["x"] - width_px / 2
+    over = np.abs(away) + width / 2 > turn_px / 2
+    if not over.any():
+        return [found]
+    other = np.where(over, found["x"] - np.copysign(turn_px, away), np.nan)
+    return [found, {**found, "x": other}]
+
+
+def _placed(place: Place, grid: GeoBox, rows: Floats, cols: Floats) -> tuple[Floats, Floats]:
+    """Places of a file's rows and columns on the grid, each of shape (rows, cols)."""
+    row, col = (axis.ravel() for axis in np.meshgrid(rows, cols, indexing="ij"))
+    t = place.transform
+    x, y = to_grid(place.crs, grid, t.a * col + t.b * row + t.c, t.d * col + t.e * row + t.f)
+    shape = len(rows), len(cols)
+    return x.reshape(shape), y.reshape(shape)
+
+
+def _shapes(x: Floats, y: Floats, turn_px: float | None) -> dict[str, Floats]:
+    """Centres and extents of pixels from their corners, (rows + 1, cols + 1)."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        along, turned = _steps(x, 1, turn_px), _steps(y, 1)
+        area = np.abs(along * _steps(y, 0) - turned * _steps(x, 0, turn_px))
         side = np.hypot(along, turned)
         flat = np.abs(along) >= np.abs(turned)
-        width, height = np.where(flat, side, area / side), np.where(flat, area / side, side)
-        centre_x, centre_y = _centres(x), _centres(y)
-    # What has no place on the grid lies outside; its extent must be a number all the same.
-    lost = ~(np.isfinite(width) & np.isfinite(height) & (width > 0) & (height > 0))
-    centre_x[lost], width[lost], height[lost] = np.nan, 1.0, 1.0
-    return {"x": centre_x, "y": centre_y, "width": width, "height": height}
+        return {
+            "x": _centres(x, turn_px),
+            "y": _centres(y),
+            "width": np.where(flat, side, area / side),
+            "height": np.where(flat, area / side, side),
+        }
 
 
-def _steps(corners: Floats, axis: int) -> Floats:
-    """Mean difference of a pixel's corners along one axis."""
-    steps = np.diff(corners, axis=axis)
+def _mend(found: dict[str, Floats], place: Place, grid: GeoBox, rows: Floats, cols: Floats) -> None:
+    """Give pixels whose corners lie on both edges of a map, as at 180 degrees, their own place."""
+    x, y = _placed(place, grid, rows, cols)
+    with np.errstate(invalid="ignore"):
+        apart = np.hypot(found["x"] - x, found["y"] - y)
+        torn = np.isfinite(x) & np.isfinite(y) & ~(apart < (found["width"] + found["height"]) / 4)
+    small = 1e-3
+    for i, j in np.argwhere(torn):
+        ends = np.array([-small, small]) / 2
+        one = _shapes(*_placed(place, grid, rows[i] + ends, cols[j] + ends), None)
+        found["x"][i, j], found["y"][i, j] = x[i, j], y[i, j]
+        for name in ("width", "height"):
+            found[name][i, j] = one[name][0, 0] / small
+
+
+def _steps(corners: Floats, axis: int, turn_px: float | None = None) -> Floats:
+    """Mean difference of a pixel's corners along one axis; never the long way round the globe."""
+    steps = _wrapped(np.diff(corners, axis=axis), turn_px)
     return (steps[1:] + steps[:-1]) / 2 if axis == 1 else (steps[:, 1:] + steps[:, :-1]) / 2
 
 
-def _centres(corners: Floats) -> Floats:
-    return (corners[:-1, :-1] + corners[1:, :-1] + corners[:-1, 1:] + corners[1:, 1:]) / 4
+def _centres(corners: Floats, turn_px: float | None = None) -> Floats:
+    # From the first corner on, for the others may lie a turn away.
+    first = corners[:-1, :-1]
+    others = (corners[1:, :-1], corners[:-1, 1:], corners[1:, 1:])
+    return first + sum(_wrapped(other - first, turn_px) for other in others) / 4
+
+
+def _wrapped(steps: Floats, turn_px: float | None) -> Floats:
+    return steps if turn_px is None else steps - turn_px * np.round(steps / turn_px)

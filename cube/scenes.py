@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from cube.errors import SpecError
+from cube.errors import PartialError, SourceError, SpecError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +25,9 @@ The first five in GDAL's terms: nearest and mode for classes, the others for wha
 
 Span = tuple[int, int]
 """Half-open range of pixels along one axis."""
+
+HALO_PX = 256
+"""Pixels around a grid that a box may reach into."""
 
 
 @runtime_checkable
@@ -124,6 +128,8 @@ class SceneBand:
         if self.index < 1:
             raise SpecError(f"Band {self.name!r}: places in a file count from 1.")
         where = f"Band {self.name!r}"
+        if self.nodata != "scene":
+            _check_nodata(where, self.nodata)
         _check_resampling(where, self.resampling)
         for name in ("scale", "offset"):
             _set_float(self, name)
@@ -184,6 +190,12 @@ class Scene:
             object.__setattr__(self, "time", utc(self.time, what=where))
         if self.transform is not None:
             _check_transform(where, self.transform)
+        _check_nodata(where, self.nodata)
+        if self.cloud_cover is not None and not 0 <= self.cloud_cover <= 1:
+            raise SpecError(
+                f"{where}: cloud_cover is a share, 0..1. Received {self.cloud_cover!r}; divide "
+                f"percent by 100."
+            )
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -239,6 +251,20 @@ class Scene:
 
         check_overlap(self, grid)
 
+    def needs(self, grid: GeoBox, rows: Span, cols: Span) -> Needs:
+        """What a box takes; see :class:`Needs`."""
+        from cube.coordinates import check_crs, same_crs
+
+        check_crs(self.crs, grid, what=repr(self.id))
+        pixels = (rows[1] - rows[0]) * (cols[1] - cols[0])
+        # Places of pixels in the file, of this box and the last ones, and ends of boxes.
+        beside = 0 if same_crs(self.crs, grid) else _PLACE_BYTES
+        return Needs(
+            read_bytes=4 * pixels * len(self.layers),
+            peak_bytes=pixels * beside,
+            opens=len({layer.href for layer in self.layers}),
+        )
+
     def describe(self) -> dict[str, Any]:
         """See :meth:`Source.describe`; files by their name alone."""
         data = {name: getattr(self, name) for name in _ALWAYS}
@@ -246,6 +272,8 @@ class Scene:
         data["layers"] = [_layer_facts(layer) for layer in self.layers]
         return data | {name: getattr(self, name) for name in _SOMETIMES if getattr(self, name)}
 
+
+_PLACE_BYTES = 64
 
 _SOMETIMES = ("time", "transform")
 _ALWAYS = ("id", "crs", "scale", "offset", "resampling", "footprint")
@@ -299,6 +327,11 @@ def _set_float(spec: object, name: str) -> None:
         object.__setattr__(spec, name, float(value) + 0.0)  # and never -0.0
 
 
+def _check_nodata(where: str, nodata: object) -> None:
+    if nodata is not None and (isinstance(nodata, bool) or not isinstance(nodata, Real)):
+        raise SpecError(f"{where}: nodata must be a number, or None. Received {nodata!r}.")
+
+
 def _check_resampling(where: str, resampling: str | None) -> None:
     if resampling is not None and resampling not in RESAMPLING:
         raise SpecError(
@@ -346,3 +379,26 @@ class PixelReader(Protocol):
             PartialError: Some of the scenes cannot be read; it names each with its reason.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class FileReader:
+    """Pixels of scenes file by file; see :class:`PixelReader`."""
+
+    def read(
+        self, scenes: Sequence[Scene], bands: Sequence[str], grid: GeoBox, rows: Span, cols: Span
+    ) -> npt.NDArray[np.floating[Any]]:
+        """See :meth:`PixelReader.read`."""
+        import numpy as np
+
+        from cube.warp import read_scene
+
+        found, lost = [], dict[str, str]()
+        for scene in scenes:
+            try:
+                found.append(read_scene(scene, grid, rows, cols, bands))
+            except SourceError as error:
+                lost[scene.id] = str(error)
+        if lost:
+            raise PartialError.of(lost)
+        return found[0][None] if len(found) == 1 else np.stack(found)

@@ -9,25 +9,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from affine import Affine
+from odc.geo.geobox import GeoBox
 
 from cube.coarsening import KERNELS
-from cube.coordinates import Place, check_crs, same_crs
-from cube.errors import PartialError, SourceError
-from cube.filters import BLOCKWISE, PAD, filter_scale, filtered
+from cube.coordinates import Place, check_crs, same_crs, source_xy
+from cube.errors import SourceError
+from cube.filters import BLOCKWISE, filter_scale, filtered
 from cube.kernels import REACH
 from cube.rasters import read_window, shown, with_raster
 from cube.sampling import averaged, deposited, sampled
-from cube.scenes import Scene, SceneBand, Span
+from cube.scenes import HALO_PX, Scene, SceneBand, Span
 
 if TYPE_CHECKING:
-    from odc.geo.geobox import GeoBox
     from rasterio.io import DatasetReader
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -73,41 +72,15 @@ def read_scene(
     return np.concatenate(parts)[np.argsort([i for places in groups for i in places])]
 
 
-@dataclass(frozen=True, slots=True)
-class FileReader:
-    """Pixels of scenes file by file; see :class:`cube.scenes.PixelReader`."""
-
-    def read(
-        self, scenes: Sequence[Scene], bands: Sequence[str], grid: GeoBox, rows: Span, cols: Span
-    ) -> Floats:
-        """See :meth:`cube.scenes.PixelReader.read`."""
-        found, lost = list[Floats](), dict[str, str]()
-        for scene in scenes:
-            try:
-                found.append(read_scene(scene, grid, rows, cols, bands))
-            except SourceError as error:
-                lost[scene.id] = str(error)
-        if lost:
-            raise partial_error(lost)
-        return found[0][None] if len(found) == 1 else np.stack(found)
-
-
-def partial_error(lost: dict[str, str]) -> PartialError:
-    """The error of a region that lost these scenes, each with its reason."""
-    reason = next(iter(lost.values())).rstrip(".")
-    more = f", and {len(lost) - 1} more" if len(lost) > 1 else ""
-    return PartialError(f"lost scene {reason}{more}.", lost)
-
-
 def check_box(grid: GeoBox, rows: Span, cols: Span) -> None:
     """Refuse a box that reaches further outside the grid than a halo may.
 
     Raises:
-        SourceError: By more than :data:`cube.filters.PAD` pixels.
+        SourceError: By more than :data:`cube.scenes.HALO_PX` pixels.
     """
     height, width = grid.shape
-    if min(rows[0], cols[0]) < -PAD or rows[1] > height + PAD or cols[1] > width + PAD:
-        raise SourceError(f"A halo may reach {PAD} pixels outside the grid, not more.")
+    if min(rows[0], cols[0]) < -HALO_PX or rows[1] > height + HALO_PX or cols[1] > width + HALO_PX:
+        raise SourceError(f"A halo may reach {HALO_PX} pixels outside the grid, not more.")
 
 
 def _together(layers: Sequence[SceneBand]) -> list[list[int]]:
@@ -158,10 +131,10 @@ def _read(
         return sampled(raster, place, grid, box, layers, scale)
     if resampling == "average":
         return averaged(raster, place, grid, box, layers)
-    if _turned(place, grid):
+    if _turned(place, grid) or _beyond(place, grid):
         raise SourceError(
-            f"{scene.id!r}: {resampling} resampling does not go round the globe, as this grid in "
-            f"degrees would have it; use nearest, or bilinear or cubic at the file's resolution."
+            f"{scene.id!r}: {resampling} resampling does not go round the globe, as this grid "
+            f"would have it; use another, or a file of longitudes from -180 to 180."
         )
     return filtered(raster, place, grid, box, layers, scale)
 
@@ -198,6 +171,32 @@ def _turned(place: Place, grid: GeoBox) -> bool:
     onto = ~place.transform @ grid.transform
     ends = onto.c, onto.c + onto.a * grid.shape[1]
     return any(abs(end - place.width / 2) > place.turn_px / 2 + _SAME for end in ends)
+
+
+def _beyond(place: Place, grid: GeoBox) -> bool:
+    """True where a grid of another CRS meets longitudes of a file beyond 180 degrees.
+
+    PROJ gives none, so that GDAL finds nothing there.
+    """
+    if place.turn_px is None or same_crs(place.crs, grid):
+        return False
+    t, half_px = place.transform, place.turn_px / 2
+    zero = -t.c / t.a
+    if max(abs(zero), abs(place.width - zero)) <= half_px + _SAME:
+        return False
+    # A look here and there suffices: a grid meets such longitudes over a breadth, or crosses.
+    height, width = grid.shape
+    apart = Affine.scale(width / _LOOKS, height / _LOOKS)
+    coarse = GeoBox((_LOOKS, _LOOKS), grid.transform @ apart, grid.crs)
+    lon, _ = source_xy(place.crs, coarse, (0, _LOOKS), (0, _LOOKS))
+    cols = lon[np.isfinite(lon)] / t.a + zero
+    there = cols - place.turn_px * np.round((cols - place.width / 2) / place.turn_px)
+    moved = (np.abs(there - cols) > half_px) & (there >= 0) & (there <= place.width)
+    return bool(moved.any()) or bool(cols.size and np.ptp(cols) > half_px)
+
+
+_LOOKS = 33
+"""Along each side of a grid."""
 
 
 def _aligned(place: Place, grid: GeoBox) -> Span | None:

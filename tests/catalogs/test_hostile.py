@@ -268,6 +268,18 @@ class TestItems:
     def test_what_is_no_item_is_refused(self, item):
         refused("item|id", scene_of, item, PROFILE, access=OUTSIDE)
 
+    @pytest.mark.parametrize("name", [[], {}, 5, None, "\x1b[2J\n", "x" * 100_000])
+    @pytest.mark.parametrize("field", ["bands", "eo:bands"])
+    def test_names_of_bands_that_are_none_are_one_short_line(self, field, name):
+        item = hostile.item()
+        item["assets"]["red"][field] = [{"name": name, "common_name": name}]
+        assert len(scenes_of([item], PROFILE, OUTSIDE)) == 1
+        named = Profile(name="named", bands={"a": ("red", "red")}, nodata=0)
+        [reason] = scenes_of([item], named, OUTSIDE).excluded.values()
+        assert "one band 'red' was expected" in reason
+        assert reason.isprintable()
+        assert len(reason) < 1100
+
     def test_two_items_of_one_id_are_refused(self):
         items = [hostile.item("a"), hostile.item("a")]
         with pytest.raises(SpecError, match="Ids of a manifest must be unique. .*'a'"):

@@ -355,7 +355,7 @@ class TestSources:
 
     def test_method_quality_and_reader_are_passed_on(self):
         from cube.quality import QualityClasses
-        from cube.warp import FileReader
+        from cube.scenes import FileReader
 
         quality, reader = QualityClasses(band="red", keep=(1,)), FileReader()
         one = manifest("2019-01-01")
@@ -427,6 +427,9 @@ class TestSignatures:
             ("https://h/a.tif?X-Goog-Signature=a&X-Goog-Date=b", "https://h/a.tif"),
             ("https://h/a.tif?AWSAccessKeyId=a&Expires=1&Signature=b", "https://h/a.tif"),
             ("https://h/a.tif?TOKEN=a&b=%20c", "https://h/a.tif?b=%20c"),
+            ("https://h/a.tif?api_key=a&b=1", "https://h/a.tif?b=1"),
+            ("https://h/a.tif?access_token=a", "https://h/a.tif"),
+            ("https://h/a.tif?subscription-key=a", "https://h/a.tif"),
             ("https://h/a.tif?se=2&st=1", "https://h/a.tif?se=2&st=1"),
             ("https://h/a.tif?a=1&b", "https://h/a.tif?a=1&b"),
             ("https://h/a.tif", "https://h/a.tif"),

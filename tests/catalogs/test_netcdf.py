@@ -325,3 +325,16 @@ def test_a_place_in_the_file_is_a_time_for_gdal_too(write):
     scene = scenes_from_netcdf(write(dataset())).scenes[2]
     with rasterio.open(scene.layers[1].href) as source:
         np.testing.assert_array_equal(source.read(scene.layers[1].index), NIR[2])
+
+
+def test_two_missing_values_are_refused_unless_one_is_chosen(write):
+    data = dataset(red=RED)
+    data["red"].attrs["missing_value"] = np.int16(-1)
+    assert scenes_from_netcdf(write(data)).scenes[0].band("red").nodata == -1
+    data["red"].attrs["missing_value"] = np.int16(-2)
+    del data["red"].encoding["_FillValue"]
+    data["red"].attrs["_FillValue"] = np.int16(-1)
+    path = write(data, "two.nc")
+    with pytest.raises(SourceError, match="several missing values, -1 and -2; a band has one"):
+        scenes_from_netcdf(path)
+    assert scenes_from_netcdf(path, nodata=-2).scenes[0].band("red").nodata == -2

@@ -74,6 +74,12 @@ class TestNames:
                 "2018/x_2018_v1",
                 {"year": "2018", "band": "4"},
             ),
+            (
+                "**/R{part}/{tile}_{date}_{band}_{part}.jp2",
+                "x.SAFE/R20m/T32UNV_20200601_B04_20m.jp2",
+                "x.SAFE/T32UNV_20200601",
+                {"part": "20m", "tile": "T32UNV", "date": "20200601", "band": "B04"},
+            ),
         ],
     )
     def test_fields_are_read_and_the_id_is_all_but_the_band(self, pattern, name, id_, fields):
@@ -175,6 +181,23 @@ class TestOneFilePerBand:
         assert [np.unique(band).tolist() for band in values] == [[3], [1]]
         everything = scenes_from_files(tmp_path, "{year}/{band}.tif").scenes[0]
         assert everything.bands == ("a", "b", "c")
+
+    def test_bands_in_folders_of_their_resolution_are_one_scene(self, tmp_path):
+        for size, bands in (("10m", ("B04", "B08")), ("20m", ("B04", "SCL"))):
+            (tmp_path / "x" / f"R{size}").mkdir(parents=True)
+            for band in bands:
+                path = tmp_path / "x" / f"R{size}" / f"T1_20200601_{band}_{size}.tif"
+                write_tiff(path, noise((8, 10), dtype="uint8"), nodata=0)
+        scenes = scenes_from_files(
+            tmp_path,
+            "**/R{part}/{tile}_{date}_{band}.tif",
+            bands={"B04_10m": "red", "SCL_20m": "scl"},
+            quality=["scl"],
+        )
+        assert [scene.id for scene in scenes.scenes] == ["x/T1_20200601"]
+        assert scenes.scenes[0].bands == ("red", "scl")
+        with pytest.raises(SourceError, match="It has 2 files of band B04"):
+            scenes_from_files(tmp_path, "**/R{part}/*_{date}_{band}_{part}.tif", bands=["B04"])
 
     def test_bands_alone_in_a_folder_are_a_scene_called_after_it(self, tmp_path):
         for band in "ab":

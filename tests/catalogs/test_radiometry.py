@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -301,6 +302,19 @@ class TestAll:
         ]
         return Manifest(scenes=tuple(scenes), excluded={"x": "no band"}, title="t")
 
+    def test_a_scene_that_cannot_be_read_costs_itself_alone(self, manifest):
+        (right, *_) = [one for one in manifest.scenes if one.id == "right"]
+        layers = tuple(replace(layer, href="/gone.tif") for layer in right.layers)
+        gone = replace(right, id="gone", layers=layers)
+        more = replace(manifest, scenes=(*manifest.scenes, gone))
+        for how in ("exclude", "pixels"):
+            found = examine_all(more, Sentinel2(baseline="04.00"), on_contradiction=how)
+            assert found.excluded["gone"].startswith("cannot be examined: Scene 'gone', band ")
+            assert "right" in {one.id for one in found.scenes}
+        rule, alone = Sentinel2(baseline="04.00"), replace(more, scenes=(gone,))
+        with pytest.raises(SourceError, match="Scene 'gone', band '.*': '/gone.tif' cannot be"):
+            examine_all(alone, rule, on_contradiction="error")
+
     def test_a_contradicted_scene_is_excluded_with_the_verdict(self, manifest):
         found = examine_all(manifest, NEW)
         assert {scene.id for scene in found.scenes} == {"right", "unknown"}
@@ -342,7 +356,7 @@ class TestAll:
 
     def test_a_file_that_is_gone_is_an_error(self):
         gone = Scene(id="g", layers=(SceneBand(name="red", href="/gone.tif"),), crs=UTM, nodata=0)
-        with pytest.raises(SourceError, match="Band 'red': '/gone.tif' cannot be read"):
+        with pytest.raises(SourceError, match="Scene '.*', band 'red': '/gone.tif' cannot be read"):
             examine(gone, NEW)
 
     def test_the_verdict_does_not_change_what_a_scene_is(self, scene):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+import catalogs
 from catalogs.access import REMOTE, Access
 from catalogs.redirects import final_url
 from catalogs.stacking import StackReader
@@ -87,3 +88,28 @@ def test_a_scene_whose_file_redirects_inside_is_lost(files):
     assert list(caught.value.scenes) == ["s"]
     found = StackReader().read([scene_at(f"{files.url}/a.tif")], ["a"], grid, *whole(grid))
     assert found.shape == (1, 1, 20, 30)
+
+
+def test_whoever_looks_at_pixels_follows_no_redirect_inside(files):
+    files.lasting["/old.tif"] = "http://169.254.169.254/x.tif"
+    scene = scene_at(f"{files.url}/old.tif")
+    manifest = catalogs.Manifest(scenes=(scene,), through="stackstac")
+    rule = catalogs.TopCodes({"a": 255})
+    for look in (
+        lambda: catalogs.examine(scene, rule),
+        lambda: catalogs.examine_all(manifest, rule),
+        lambda: catalogs.find_duplicates(manifest),
+        lambda: catalogs.without_duplicates(manifest),
+        lambda: catalogs.grid_of(scene),
+    ):
+        with pytest.raises(SourceError, match="A redirect of .* may not be opened"):
+            look()
+    assert files.came("/old.tif") == ["HEAD"] * 5
+
+
+def test_whoever_looks_at_pixels_follows_redirects_that_are_allowed(files):
+    files.lasting["/old.tif"] = f"{files.url}/a.tif"
+    scene = scene_at(f"{files.url}/old.tif")
+    examined = catalogs.examine(scene, catalogs.TopCodes({"a": 255}), access=HERE)
+    assert examined.verdict == "the numbers lie as their tops say"
+    assert catalogs.find_duplicates([scene, scene], access=HERE) == (("s", "s"),)

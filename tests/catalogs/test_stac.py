@@ -898,6 +898,55 @@ class TestBoxes:
             boxes_of(grid=nowhere, bbox=None)
 
 
+class TestHalfAPlace:
+    PROFILE = Profile(name="p", bands={"red": "red"}, nodata=0)
+
+    @pytest.mark.parametrize(
+        "own",
+        [{"proj:shape": [500, 500]}, {"proj:transform": [60.0, 0, 280_000, 0, -60.0, 9_130_000]}],
+    )
+    def test_a_shape_and_a_transform_of_two_resolutions_are_not_joined(self, own):
+        scene = scene_of(item_of(assets={"red": own}), self.PROFILE, access=OPEN)
+        left, bottom, right, top = scene.footprint
+        assert left <= EXTENT[0]
+        assert bottom <= EXTENT[1]
+        assert EXTENT[2] <= right < EXTENT[2] + 2_000
+        assert EXTENT[3] <= top < EXTENT[3] + 2_000
+
+    def test_both_of_its_own_are_taken(self):
+        own = {"proj:shape": [500, 500], "proj:transform": [60.0, 0, 280_000, 0, -60.0, 9_130_000]}
+        scene = scene_of(item_of(assets={"red": own}), self.PROFILE, access=OPEN)
+        assert scene.footprint == EXTENT
+
+
+def test_a_catalogue_of_a_server_is_refused_by_what_it_is():
+    with pytest.raises(SourceError, match="'https://h/catalog.json' is a URL; catalogues are read"):
+        read_items("https://h/catalog.json?token=SECRET")
+
+
+class TestAlternates:
+    PROFILE = Profile(name="p", bands={"red": "red"}, nodata=0, alternate="s3")
+
+    def test_the_named_place_of_an_asset_is_opened(self):
+        other = {"s3": {"href": "s3://usgs-landsat/a/red.tif", "storage:requester_pays": True}}
+        item = item_of(assets={"red": {"alternate": other}})
+        scene = scene_of(item, self.PROFILE, access=OPEN)
+        assert scene.layers[0].href == "s3://usgs-landsat/a/red.tif"
+        plain = scene_of(item, Profile(name="p", bands={"red": "red"}, nodata=0), access=OPEN)
+        assert plain.layers[0].href == "https://data.example.com/a/red.tif"
+
+    @pytest.mark.parametrize("said", [None, [], "s3", {}, {"s3": None}, {"s3": "s3://b/x.tif"}])
+    def test_an_asset_without_it_is_refused(self, said):
+        item = item_of(assets={"red": {"alternate": said}})
+        with pytest.raises(SourceError, match="asset 'red': it has no alternate 's3'"):
+            scene_of(item, self.PROFILE, access=OPEN)
+
+    def test_it_is_not_trusted_more_than_others(self):
+        item = item_of(assets={"red": {"alternate": {"s3": {"href": "/etc/passwd"}}}})
+        with pytest.raises(SourceError, match="may not be opened"):
+            scene_of(item, self.PROFILE, access=OPEN)
+
+
 class TestSearch:
     @pytest.fixture(autouse=True)
     def quick(self, monkeypatch):
@@ -989,6 +1038,8 @@ class TestSearch:
             ([(500, "<html>\n oops \n</html>")], TransientError, "cannot be searched now, 500"),
             ([(400, "bad\nbbox")], SourceError, "refused the search, 400: APIError bad bbox"),
             ([(403, "token=SECRET")], SourceError, "refused the search, 403: APIError \\*\\*\\*"),
+            ([(403, "api_key=SECRET")], SourceError, "refused the search, 403: APIError \\*\\*\\*"),
+            ([(400, "\x1b[2Jx")], SourceError, "refused the search, 400: APIError .\\[2Jx"),
             ([(200, "not json")], SourceError, "is no STAC API that can be searched: JSON"),
             ([(200, "[]")], SourceError, "is no STAC API that can be searched"),
             ([(200, '{"features": {"a": 1}}')], SourceError, "features are no list"),
@@ -1000,6 +1051,26 @@ class TestSearch:
             self.found(api)
         assert str(caught.value).isprintable()
         assert len(str(caught.value)) < 400
+
+    def test_an_answer_that_would_fill_memory_is_refused(self, api, monkeypatch):
+        monkeypatch.setattr(api_module, "_MOST_BYTES", 10_000)
+        api.answers = [(200, " " * 9_000)]
+        with pytest.raises(SourceError, match="is no STAC API that can be searched: JSON"):
+            self.found(api)
+        api.answers = [(200, " " * 11_000)]
+        with pytest.raises(SourceError, match="answers with more than 10000 bytes at once"):
+            self.found(api)
+
+    def test_too_many_items_are_refused(self, api, monkeypatch):
+        monkeypatch.setattr(api_module, "MOST", 3)
+        with pytest.raises(SourceError, match="finds more than 3 items; search for less"):
+            self.found(api)
+        assert len(self.found(api, limit=3)) == 3
+
+    def test_collections_are_a_list(self, api):
+        with pytest.raises(SpecError, match="collections= are a list. Received 'pairs'"):
+            self.found(api, collections="pairs")
+        assert api.searches == []
 
     @pytest.mark.parametrize("root", ["not json", "{}", '{"type": "Catalog", "links": 5}'])
     def test_what_is_no_api_is_refused(self, api, root):

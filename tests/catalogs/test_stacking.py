@@ -14,8 +14,7 @@ from odc.geo.geobox import GeoBox
 
 from catalogs.stacking import StackReader
 from cube.errors import PartialError, SourceError, SpecError
-from cube.scenes import PixelReader, Scene, SceneBand
-from cube.warp import FileReader
+from cube.scenes import FileReader, PixelReader, Scene, SceneBand
 from tests.rasters import UTM, grid_at, noise, positions, whole, write_tiff
 
 GRID = grid_at((64, 70))

@@ -215,6 +215,21 @@ class TestAnyBox:
             counted[rows[0] - top : rows[1] - top, cols[0] - left : cols[1] - left] += 1
         assert (counted == 1).all()
 
+    @pytest.mark.parametrize("method", ["median", "mean", "geometric_median", "medoid", "first"])
+    def test_a_zero_has_one_sign_however_many_scenes_are_near(self, tmp_path, method):
+        grid = grid_at((20, 60))
+        values = np.where(np.random.default_rng(0).random(grid.shape) < 0.5, -0.0, 1.0)
+        made = []
+        for i, width in enumerate((60, 30)):
+            own = grid[:, :width]
+            path = write_tiff(tmp_path / f"{i}.tif", values[:, :width].astype("float32"), grid=own)
+            layers, bounds = (SceneBand(name="a", href=path),), tuple(own.boundingbox.bbox)
+            made.append(Scene(id=str(i), layers=layers, crs=UTM, nodata=None, footprint=bounds))
+        source = Composite(scenes=tuple(made), bands=("a",), method=method)
+        part = source.read(grid, (0, 20), (45, 60))
+        everything = source.read(grid, *whole(grid))[..., 45:]
+        np.testing.assert_array_equal(part.view("uint32"), everything.copy().view("uint32"))
+
 
 class TestNothing:
     @pytest.mark.parametrize("method", METHODS)
@@ -615,6 +630,11 @@ class TestRefusals:
         odd = replace(scenes[0], crs="EPSG:1")
         with pytest.raises(SourceError, match="'a': its CRS cannot be used"):
             composite((odd, *scenes[1:])).check(GRID)
+
+    def test_who_looks_further_than_scenes_are_read(self, scenes):
+        far = QualityClasses(band="qa", keep=(0,), grow_px=300)
+        with pytest.raises(SpecError, match="may look 256 pixels around a box"):
+            composite(scenes, quality=far)
 
 
 class TestNeeds:

@@ -158,6 +158,12 @@ class TestRules:
         part = resample(kind, values[:, 15:32, 20:50], cols - 20, rows - 15)
         np.testing.assert_array_equal(part, found)
 
+    def test_what_is_infinite_beside_a_gap_never_becomes_a_number(self):
+        values = np.array([[[1.0, np.inf, 3.0], [np.nan, 5.0, 6.0]]], "float32")
+        cols, rows = np.array([[1.25, 2.5]]), np.array([[0.75]])
+        assert np.isinf(resample("bilinear", values, cols, rows)[0, 0, 0])
+        assert resample("bilinear", values, np.array([[2.5]]), np.array([[1.5]])) == 6.0
+
 
 class TestPlaces:
     ROW, COL = np.mgrid[:20, :30] + 0.5

@@ -13,7 +13,6 @@ from cube.errors import PartialError, SourceError
 from cube.observations import Observations, batches, wider
 from cube.quality import QualityClasses
 from cube.scenes import Scene, SceneBand
-from cube.warp import partial_error
 from tests.rasters import UTM, grid_at
 
 GRID = grid_at((40, 50))
@@ -36,7 +35,7 @@ class Made:
         self.asked.append(([scene.id for scene in scenes], tuple(bands), (rows, cols)))
         lost = {scene.id: f"{scene.id!r}: it is gone." for scene in scenes if scene.id in self.gone}
         if lost:
-            raise partial_error(lost)
+            raise PartialError.of(lost)
         return np.stack([[value(scene, band, rows, cols) for band in bands] for scene in scenes])
 
 

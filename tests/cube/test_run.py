@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import cube
-from cube import writing
+from cube import objects, writing
 from cube.errors import DamagedError, SourceError, SpecError, StoreError, TransientError
 from cube.regions import regions
 from cube.retrying import Retry
@@ -242,7 +242,7 @@ class TestFullDisk:
         def full(path, *arguments, **named):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-        monkeypatch.setattr("zarr.storage._local._put", full)
+        monkeypatch.setattr(objects, "_put_bytes", full)
         wanted = Counted(regions(spec, "predictors", time=0))
 
         def write(region):

@@ -49,6 +49,18 @@ class TestScene:
         with pytest.raises(SpecError, match="scale and offset must be finite, scale not 0"):
             scene_of("a", **facts)
 
+    @pytest.mark.parametrize("nodata", ["255", True, [0]])
+    def test_a_nodata_that_is_no_number_is_refused(self, nodata):
+        with pytest.raises(SpecError, match="'s': nodata must be a number, or None. Received"):
+            scene_of("a", nodata=nodata)
+        with pytest.raises(SpecError, match="Band 'a': nodata must be a number, or None"):
+            SceneBand(name="a", href="a.tif", nodata=nodata)
+
+    @pytest.mark.parametrize("cover", [30.0, -0.1])
+    def test_a_cloud_cover_that_is_no_share_is_refused(self, cover):
+        with pytest.raises(SpecError, match="cloud_cover is a share, 0..1. Received .*; divide"):
+            scene_of("a", cloud_cover=cover)
+
     @pytest.mark.parametrize("index", [0, -1])
     def test_a_place_in_a_file_before_the_first_is_refused(self, index):
         with pytest.raises(SpecError, match="Band 'a': places in a file count from 1"):
