@@ -80,13 +80,11 @@ def averaged(
 ) -> Floats:
     """Means of a file over the pixels of a box; see :func:`sampled`.
 
-    A pixel is taken for the box, side by side with the file's axes, between the places of its
-    upper left and lower right corner, as GDAL takes it.
+    A pixel is taken for a box side by side with the file's axes: the one between the places of
+    its upper left and lower right corner, as GDAL takes it; but where a CRS turns pixels by so
+    much that this would be a sliver, one of their own area.
     """
-    (top, bottom), (left, right) = box
-    cols, rows = pixel_places(place, grid, (top, bottom + 1), (left, right + 1), at=0.0)
-    across = _round_the_globe(_ends(cols), place)
-    down = _ends(rows)
+    across, down = _areas(place, grid, box)
     found = _nothing(raster, layers, box)
     for part in _strips(raster, across[0], down[0], found.shape[1], len(layers)):
         x = _own(across[0], part), _own(across[1], part)
@@ -99,6 +97,35 @@ def averaged(
             y = y[0] - y_span[0], y[1] - y_span[0]
             found[:, part] = coarsening.average(values, x, y)
     return found
+
+
+def _areas(
+    place: Place, grid: GeoBox, box: Box
+) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:
+    """Ends of a box's pixels in columns, and in rows, of a file."""
+    (top, bottom), (left, right) = box
+    cols, rows = pixel_places(place, grid, (top, bottom + 1), (left, right + 1), at=0.0)
+    if not _askew(place, grid):
+        return _round_the_globe(_ends(cols), place), _ends(rows)
+    own = _shapes(cols, rows, place.turn_px)
+    x, y, width, height = (own[name] for name in ("x", "y", "width", "height"))
+    across = x - width / 2, x + width / 2
+    return _round_the_globe(across, place), (y - height / 2, y + height / 2)
+
+
+def _askew(place: Place, grid: GeoBox) -> bool:
+    """True where opposite corners of a pixel span less than half of it.
+
+    Asked at the middle of the grid, so that all boxes are taken alike.
+    """
+    row, col = (int(length) // 2 for length in grid.shape)
+    cols, rows = pixel_places(place, grid, (row, row + 2), (col, col + 2), at=0.0)
+    if cols.shape != rows.shape:
+        return False
+    own = _shapes(cols, rows, place.turn_px)
+    (left, right), (top, bottom) = _round_the_globe(_ends(cols), place), _ends(rows)
+    spanned = np.abs((right - left) * (bottom - top))
+    return bool((spanned < own["width"] * own["height"] / 2).all())
 
 
 def _ends(corners: Floats) -> tuple[Floats, Floats]:

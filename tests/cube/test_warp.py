@@ -344,6 +344,25 @@ class TestPlace:
         assert np.isfinite(found).mean() > 0.3
         np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
 
+    @pytest.mark.parametrize("degrees", [40, 45, 60, 90, 135, 180])
+    def test_averages_take_whole_pixels_however_far_a_file_is_turned(self, tmp_path, degrees):
+        # Noise of one: a mean of so many pixels has so small a deviation, and no slope a bias.
+        grid = grid_at((30, 30), pixel_m=240)
+        centre = grid.transform @ (15, 15)
+        placed = Affine.translation(*centre) @ Affine.rotation(degrees) @ Affine.scale(30, -30)
+        turned = GeoBox((600, 600), placed @ Affine.translation(-300, -300), UTM)
+        path = write_tiff(tmp_path / "r.tif", noise((600, 600)), grid=turned, nodata=-9)
+        found = read_scene(scene_of(path, UTM, resampling="average"), grid, *whole(grid))[0]
+        assert np.nanstd(found) == pytest.approx(1 / 8, rel=0.25)
+        rows, cols = np.indices((600, 600)) + 0.5
+        east, north = turned.transform @ (cols, rows)
+        slope = write_tiff(tmp_path / "s.tif", east + 2 * north, grid=turned, nodata=-9)
+        scene = scene_of(slope, UTM, resampling="average")
+        found = read_scene(scene, grid, *whole(grid))[0]
+        rows, cols = np.indices((30, 30)) + 0.5
+        east, north = grid.transform @ (cols, rows)
+        np.testing.assert_allclose(found, east + 2 * north, rtol=0, atol=30)
+
     def test_a_south_up_file_is_turned_over(self, tmp_path):
         grid = grid_at((90, 130))
         up = GeoBox((90, 130), Affine(30, 0, LEFT, 0, 30, TOP - 90 * 30), UTM)
