@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import random
+import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,6 +107,21 @@ def half_written(url: str, name: str) -> int:
         place not in ticked and sum(not k.endswith(".partial") for k in keys) < per_side**2
         for place, keys in begun.items()
     )
+
+
+def catch(pid: int, url: str, name: str, rng: random.Random, *, looks: int) -> None:
+    """Stop a process now and then, and leave it stopped once a region is half written.
+
+    Most of a run goes by without one, so that a kill at any moment proves less. After so many
+    looks it is left running.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        for _ in range(looks):
+            time.sleep(rng.uniform(0.0, 0.01))
+            os.kill(pid, signal.SIGSTOP)
+            if half_written(url, name):
+                return
+            os.kill(pid, signal.SIGCONT)
 
 
 def _keys(url: str, prefix: str) -> list[str]:

@@ -83,6 +83,8 @@ def ended_or_killed(url, image, span_s, lease_s=None):
     if not child.is_alive():
         assert child.exitcode == 0
         return None
+    if lease_s is None:
+        interrupted.catch(child.pid, url, "predictors", random.Random(span_s), looks=30)
     os.kill(child.pid, signal.SIGKILL)
     child.join()
     return interrupted.half_written(url, "predictors") > 0

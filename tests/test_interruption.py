@@ -88,7 +88,8 @@ def kill_at_random(verb: str, url: str, name: str, file: Path, rng: random.Rando
         before = interrupted.written(url, name)
         while interrupted.written(url, name) == before and child.poll() is None:
             time.sleep(0.005)
-        time.sleep(rng.uniform(0, 0.4))
+        time.sleep(rng.uniform(0, 0.1))
+        interrupted.catch(child.pid, url, name, rng, looks=rng.randrange(60))
         child.send_signal(signal.SIGKILL)
         child.wait()
     return interrupted.half_written(url, name) > 0
