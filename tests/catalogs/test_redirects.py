@@ -97,7 +97,7 @@ def test_whoever_looks_at_pixels_follows_no_redirect_inside(files):
     rule = catalogs.TopCodes({"a": 255})
     for look in (
         lambda: catalogs.examine(scene, rule),
-        lambda: catalogs.examine_all(manifest, rule),
+        lambda: catalogs.examine_all(manifest, rule, on_contradiction="error"),
         lambda: catalogs.find_duplicates(manifest),
         lambda: catalogs.without_duplicates(manifest),
         lambda: catalogs.grid_of(scene),
@@ -105,6 +105,7 @@ def test_whoever_looks_at_pixels_follows_no_redirect_inside(files):
         with pytest.raises(SourceError, match="A redirect of .* may not be opened"):
             look()
     assert files.came("/old.tif") == ["HEAD"] * 5
+    assert "may not be opened" in catalogs.examine_all(manifest, rule).excluded["s"]
 
 
 def test_whoever_looks_at_pixels_follows_redirects_that_are_allowed(files):
