@@ -7,6 +7,7 @@ Counts are printed; whoever changes how regions are written runs this.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import multiprocessing
@@ -85,8 +86,12 @@ def ended_or_killed(url, image, span_s, lease_s=None):
         return None
     if lease_s is None:
         interrupted.catch(child.pid, url, "predictors", random.Random(span_s), looks=30)
-    os.kill(child.pid, signal.SIGKILL)
+    # It may have come to its end meanwhile.
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(child.pid, signal.SIGKILL)
     child.join()
+    if child.exitcode == 0:
+        return None
     return interrupted.half_written(url, "predictors") > 0
 
 
