@@ -64,8 +64,8 @@ class StackReader:
         bounds = _bounds(grid, rows, cols)
         shape = len(scenes), len(bands), rows[1] - rows[0], cols[1] - cols[0]
         dtype = np.dtype(self.dtype)
-        # What stackstac.stack does for one chunk. The graph that it would make to do so takes
-        # half as long as to decode a box, and the coordinates are not needed.
+        # What stackstac.stack does for one chunk. The graph and the coordinates that it would make
+        # to do so take long beside a box, and are not needed.
         table, spec, *_ = prepare_items(
             [_item(place, scene, bands, bounds) for place, scene in enumerate(scenes)],
             assets=list(bands),

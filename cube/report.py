@@ -95,8 +95,8 @@ class Report:
     def lost(self) -> dict[str, str]:
         """Inputs that could not be read, by name, each with one reason; in quarantine, so to say.
 
-        None of them is in any region of the run; those that need them are partial. What is
-        lost for good is to be taken out of the inputs, e.g. with ``Manifest.exclude``.
+        A region that could not read one it needs is partial, and never written without it. What
+        is lost for good is to be taken out of the inputs, e.g. with ``Manifest.exclude``.
         """
         return dict(sorted({k: v for o in self.outcomes for k, v in o.lost.items()}.items()))
 
