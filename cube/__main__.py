@@ -7,8 +7,11 @@ python -m cube verify URL                  compare every written region with its
 python -m cube repair URL                  forget what is damaged, so that it is done again
 python -m cube append URL LABEL START END  a further period
 python -m cube remove URL VARIABLE         take a stack or a layer away
-python -m cube label URL LAYER POLYGONS    spread counts of polygons as a layer
+python -m cube cover URL NAME POLYGONS     keep the shares of pixels in polygons
+python -m cube label URL LAYER POLYGONS    spread what polygons hold as a layer
+python -m cube aggregate URL COVERAGE LAYER...   statistics of layers by block, as a file
 python -m cube collect URL LAYER COVERAGE  aggregate a layer to polygons, as CSV
+python -m cube crosswalk TABLE VALUES      bring a table from polygons to others
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from pathlib import Path
 
 import cube
 from cube import ledger
+from cube.block_commands import add_block_commands
 from cube.command import run_command
 from cube.objects import explained
 
@@ -50,22 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     options["append"].add_argument("end", help="first day after it, YYYY-MM-DD")
     options["remove"].add_argument("variable")
     options["remove"].add_argument("--force", action="store_true", help="even if a run is at work")
-    label = commands.add_parser("label", help="spread counts of polygons as a layer")
-    label.add_argument("url")
-    label.add_argument("layer")
-    label.add_argument("polygons")
-    label.add_argument("--column", required=True, help="column of the counts")
-    label.add_argument("--time", help="label of the period; leave out for a static layer")
-    label.add_argument("--crs", help="what the polygons' CRS really is, if their file does not say")
-    label.add_argument("--coverage", default="polygons", help="name for the polygon set")
-    label.set_defaults(call=_label)
-    collect = commands.add_parser("collect", help="aggregate a layer to polygons, as CSV")
-    collect.add_argument("url")
-    collect.add_argument("layer")
-    collect.add_argument("coverage")
-    collect.add_argument("--time", help="label of the period; leave out for a static layer")
-    collect.add_argument("--out", type=Path, required=True, help="CSV to write")
-    collect.set_defaults(call=_collect)
+    add_block_commands(commands)
     return run_command(parser, arguments)
 
 
@@ -126,24 +115,6 @@ def _append(args: argparse.Namespace) -> int:
 def _remove(args: argparse.Namespace) -> int:
     spec = cube.remove(args.url, args.variable, force=args.force)
     print(f"variables: {', '.join(v.name for v in spec.variables) or 'none'}")
-    return 0
-
-
-def _label(args: argparse.Namespace) -> int:
-    spec = cube.read_spec(args.url)
-    spec.time_of(spec.layer(args.layer).name, args.time)  # refused before anything is built
-    polygons = cube.read_polygons(args.polygons, grid=spec.grid, crs=args.crs, counts=[args.column])
-    coverage = cube.coverage.build(args.url, args.coverage, polygons)
-    print(cube.spread(coverage, args.layer, polygons[args.column], time=args.time))
-    return 0
-
-
-def _collect(args: argparse.Namespace) -> int:
-    coverage = cube.coverage.load(args.url, args.coverage)
-    table = cube.collect(coverage, args.layer, time=args.time)
-    with explained(args.out):
-        table.rename_axis("polygon").to_csv(args.out)
-    print(f"{args.out}: {len(table)} polygons")
     return 0
 
 

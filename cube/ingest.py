@@ -9,13 +9,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cube import filling, provenance, urls
+from cube.class_arithmetic import check_codes
 from cube.errors import SourceError, SpecError
 from cube.filling import Filling, FillingPlan
 from cube.nodata import decoded_dtype
 from cube.regions import Region
 from cube.report import Report
 from cube.scenes import Source, needs_of, units_of
-from cube.spec import CubeSpec
+from cube.spec import CubeSpec, LayerSpec
 from cube.template import read_spec
 
 if TYPE_CHECKING:
@@ -284,6 +285,8 @@ def _check_bands(spec: CubeSpec, name: str, source: Source) -> None:
         raise SourceError(
             f"Layer {name!r} takes a source of one band. It gives {', '.join(source.bands)}."
         )
+    if isinstance(variable, LayerSpec):
+        check_codes(source, variable)
     if wanted is not None and tuple(source.bands) != tuple(wanted):
         raise SourceError(
             f"Stack {name!r} holds the bands {', '.join(wanted)}, in this order. "

@@ -183,7 +183,7 @@ def _json(document: Mapping[str, Any]) -> bytes:
 def _sweep_metadata(url: str) -> None:
     """Remove what a writer left who was killed inside the lock; nobody else can own one now."""
     if urls.is_folder(url):
-        for depth in ("", "*/", "*/*/"):
+        for depth in ("", "*/", "*/*/", "*/*/*/"):
             for stray in Path(url).glob(f"{depth}{ROOT_DOCUMENT}.*.partial"):
                 stray.unlink(missing_ok=True)
 
@@ -287,7 +287,7 @@ def chunk_place(
     key: str, grids: Mapping[str, tuple[int, ...]]
 ) -> tuple[str, tuple[int, ...]] | None:
     """Array and place in its grid of an object; None if it is no chunk of any array."""
-    path, separator, place = key.partition("/c/")
+    path, separator, place = key.rpartition("/c/")
     if key.endswith("/c") and grids.get(key[:-2]) == ():
         return key[:-2], ()  # the only chunk of an array without dimensions
     steps = place.split("/")

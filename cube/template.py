@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from cube import metadata, objects, store, urls
+from cube import annex, metadata, objects, store, urls
 from cube.arrays import (
     ROOT,
     RUNS,
@@ -230,29 +230,95 @@ def _addition(
     return _with_arrays(known, plans)
 
 
-def put_arrays(url: str, arrays: Iterable[tuple[ArrayPlan, npt.NDArray[Any]]]) -> None:
+def put_arrays(
+    url: str | os.PathLike[str],
+    arrays: Iterable[tuple[ArrayPlan, npt.NDArray[Any] | None]],
+    *,
+    replacing: str | None = None,
+    like: Mapping[str, Any] | None = None,
+) -> None:
     """Add whole arrays that are no variables, such as a coverage; they become visible together.
+
+    Args:
+        url: A cube, or an annex of one.
+        arrays: Plans and values; None for an array whose chunks are written elsewhere.
+        replacing: Path of a group, all of whose arrays give way to these. Chunks that lie there
+            stay where an array is replaced by one without values.
+        like: Attributes that those must have to give way; None takes any.
 
     Raises:
         StoreError: Other arrays lie under these names.
     """
     plans = list(arrays)
-    _changed(url, lambda text, before: _further_arrays(text, before, plans))
+    _at_home(url, lambda text, before: _further_arrays(text, before, plans, replacing, like))
+
+
+def remove_group(url: str | os.PathLike[str], path: str) -> None:
+    """Take all arrays below a path away, with their data; none need be there.
+
+    Args:
+        url: A cube, or an annex of one.
+        path: Of a group that holds no variables, e.g. ``"coverage/tracts"``.
+    """
+    _at_home(url, lambda text, before: _without_group(text, before, path))
+
+
+def _at_home(
+    url: str | os.PathLike[str], edit: Callable[[str, Metadata | None], Change | None]
+) -> None:
+    text = urls.normalise(url)
+    _home(text, metadata.read(text))  # or the lock would leave its file where there is no cube
+    metadata.change(text, lambda before: edit(text, before))
+
+
+def _home(url: str, before: Metadata | None) -> Metadata:
+    if before is None or not annex.is_home(before.attributes):
+        raise _missing(url)
+    return before
+
+
+def _below(known: Metadata, path: str) -> set[str]:
+    return {name for name in known.arrays if name.startswith(f"{path}/")}
+
+
+def _without_group(url: str, before: Metadata | None, path: str) -> Change | None:
+    known = _home(url, before)
+    gone = _below(known, path)
+    left = {name: node for name, node in known.arrays.items() if name not in gone}
+    # Chunks of a build that was cut short may lie there without any array.
+    return Change(metadata=replace(known, arrays=left), values={}, remove=(f"{path}/",))
 
 
 def _further_arrays(
-    url: str, before: Metadata | None, plans: list[tuple[ArrayPlan, npt.NDArray[Any]]]
+    url: str,
+    before: Metadata | None,
+    plans: list[tuple[ArrayPlan, npt.NDArray[Any] | None]],
+    replacing: str | None,
+    like: Mapping[str, Any] | None,
 ) -> Change | None:
-    known, _ = _existing(url, before)
-    change = _with_arrays(known, plans)
-    taken = {plan.path for plan, _ in plans} & known.arrays.keys()
+    known = _home(url, before)
+    old = _below(known, replacing) if replacing else set[str]()
+    if not all(_is_like(known.arrays[path], like or {}) for path in old):
+        old = set()
+    taken = {plan.path for plan, _ in plans} & (known.arrays.keys() - old)
+    kept = {name: node for name, node in known.arrays.items() if name not in old}
+    change = _with_arrays(replace(known, arrays=kept), plans)
     if not taken:
-        return change
+        gone = old - change.metadata.arrays.keys()
+        # What a removal that was cut short has left must not come to life again.
+        new = (p.path for p, filled in plans if filled is not None or p.path not in old)
+        purge = tuple(f"{path}/" for path in new)
+        return replace(change, purge=purge, remove=tuple(f"{path}/" for path in sorted(gone)))
     if change.metadata.arrays == known.arrays:
         return None  # another process was faster, with the same
     raise StoreError(
         f"The cube at {url!r} has another {min(taken)!r} already; choose another name."
     )
+
+
+def _is_like(document: Mapping[str, Any], attrs: Mapping[str, Any]) -> bool:
+    own = document.get("attributes", {})
+    return all(own.get(key) == value for key, value in attrs.items())
 
 
 def _with_arrays(

@@ -84,8 +84,8 @@ def slivers(draw, shape):
 def specks(draw, shape):
     """Kites far below a pixel, anywhere in one or across its edge.
 
-    No squares: as a part of a multipolygon they may crash exactextract, our oracle; see
-    ``cube.coverage.without_rectangles``.
+    No squares: where a rectangle that is one of several rings only touches the raster,
+    exactextract 0.3.0, our oracle, writes out of bounds and may end the process.
     """
     side = draw(st.sampled_from([1e-3, 0.02, 0.3]))
     return star(draw(places(shape, margin=-1.0)), np.array([side, side, 2 * side, side]))
@@ -112,7 +112,7 @@ def sets(draw, shape, *, most=6):
     found = draw(st.lists(shapes(shape), min_size=1, max_size=most))
     box = shapely.box(0, 0, shape[1], shape[0])
     found = [s for s in found if s.is_valid and s.geom_type in ("Polygon", "MultiPolygon")]
-    assume(any(s.intersection(box).area > 0 for s in found))
+    assume(any(s.intersection(box).area > 1e-9 for s in found))
     return found
 
 

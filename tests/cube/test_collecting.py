@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cube
-from cube import coverage
+from cube import coverage, entries
 from cube.errors import SpecError, StoreError
 from tests.cube.geometry import frame_of, partition, sets, square, star
 from tests.rasters import grid_at, noise
@@ -36,7 +36,7 @@ _numbers = itertools.count()
 @pytest.fixture(scope="module", autouse=True)
 def small_tiles():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(coverage, "TILE", 16)
+        patch.setattr(entries, "TILE", 16)
         yield
 
 

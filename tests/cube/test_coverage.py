@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import itertools
 import pickle
+from dataclasses import replace
 
 import exactextract
 import numpy as np
 import pytest
 import rasterio.features
 import shapely
+import xarray as xr
 from distributed import Client
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cube
-from cube import coverage
+from cube import coverage, covering, entries, template
 from cube.coverage import Shares
 from cube.errors import PolygonError, SpecError, StoreError
+from cube.objects import Folder
 from tests.cube.geometry import frame_of, partition, sets, shapes, square, star
 from tests.rasters import grid_at, noise, whole
 
@@ -33,7 +36,7 @@ _numbers = itertools.count()
 def small_tiles():
     """So that the little grid has twelve tiles, the last of them cut off."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(coverage, "TILE", 16)
+        patch.setattr(entries, "TILE", 16)
         yield
 
 
@@ -201,14 +204,6 @@ class TestPolygonsMadeOfPixels:
         expected = polygon.intersection(shapely.box(0, 0, 50, 40)).area
         assert found.pixels[0] == pytest.approx(expected, rel=1e-6)
 
-    @few
-    @given(polygons=sets(SHAPE))
-    def test_the_corner_that_rectangles_get_changes_no_place(self, polygons):
-        shapes = np.array([*polygons, BOX.difference(BOX.buffer(-70))], dtype=object)
-        changed = coverage.without_rectangles(shapes)
-        assert shapely.equals(changed, shapes).all()
-        np.testing.assert_array_equal(shapely.area(changed), shapely.area(shapes))
-
 
 class TestOwner:
     @few
@@ -338,7 +333,7 @@ class TestBuild:
 
     def test_it_is_computed_once_and_then_read(self, monkeypatch):
         found = cover(self.POLYGONS)
-        monkeypatch.setattr(coverage, "_compute", lambda *args: pytest.fail("computed again"))
+        monkeypatch.setattr(coverage, "cover", lambda *args, **_: pytest.fail("computed again"))
         again = coverage.build(found.url, "tracts", frame_of(self.POLYGONS))
         assert again == found
         np.testing.assert_array_equal(dense(again), dense(found))
@@ -358,36 +353,112 @@ class TestBuild:
         np.testing.assert_array_equal(dense(other), dense(found)[::-1])
         np.testing.assert_array_equal(other.area, found.area[::-1])
 
-    def test_a_killed_build_leaves_nothing_and_is_done_again(self, tmp_path, monkeypatch, killed):
+    @pytest.mark.parametrize("puts", [0, 9, 14])
+    def test_a_killed_build_shows_nothing_and_is_done_again_to_the_same_bytes(
+        self, puts, tmp_path, monkeypatch, killed, contents
+    ):
         url = str(tmp_path / "c.zarr")
         cube.create(url, spec_of())
+        put, left = Folder.put, [puts]
+
+        def put_some(*arguments):
+            if not left[0]:
+                return killed(*arguments)
+            left[0] -= 1
+            return put(*arguments)
+
         with monkeypatch.context() as patch:
-            patch.setattr("cube.objects.Folder.put", killed)
+            patch.setattr(Folder, "put", put_some)
             with pytest.raises(killed.error, match="killed here"):
                 coverage.build(url, "tracts", frame_of(self.POLYGONS))
-        with pytest.raises(StoreError, match="has no coverage 'tracts'. It has: none"):
+        with pytest.raises(StoreError, match="has no coverage 'tracts'|'tracts' is not finished"):
             coverage.load(url, "tracts")
         again = cover(self.POLYGONS, url=url)
         np.testing.assert_array_equal(dense(again), dense(cover(self.POLYGONS)))
+        cover(self.POLYGONS, url=str(tmp_path / "undisturbed.zarr"))
+        assert contents(url) == contents(tmp_path / "undisturbed.zarr")
+        assert cube.verify(url).sound
 
-    def test_who_builds_other_polygons_under_a_name_that_was_taken_meanwhile_is_refused(
+    def test_of_two_who_begin_other_polygons_under_one_name_the_second_is_refused(
         self, tmp_path, monkeypatch
     ):
         url = cube.create(tmp_path / "c.zarr", spec_of())
-        compute, faster = coverage._compute, []
+        compute, refused = covering.run_tasks, []
 
-        def slow(*arguments):
-            parts = compute(*arguments)
-            with monkeypatch.context() as other:
-                other.setattr(coverage, "_compute", compute)
-                faster.append(coverage.build(url, "tracts", frame_of(self.POLYGONS)))
-            return parts
+        def overtaken(*arguments, **options):
+            monkeypatch.setattr(covering, "run_tasks", compute)
+            with pytest.raises(StoreError, match="'tracts' is of other polygons"):
+                coverage.build(url, "tracts", frame_of(self.POLYGONS))
+            refused.append(True)
+            return compute(*arguments, **options)
 
-        monkeypatch.setattr(coverage, "_compute", slow)
+        monkeypatch.setattr(covering, "run_tasks", overtaken)
+        found = coverage.build(url, "tracts", frame_of(self.POLYGONS[::-1]))
+        assert refused
+        np.testing.assert_array_equal(dense(found), dense(cover(self.POLYGONS[::-1])))
+
+    def test_who_is_overtaken_before_beginning_is_refused(self, tmp_path, monkeypatch):
+        url = cube.create(tmp_path / "c.zarr", spec_of())
+        put, faster = template.put_arrays, []
+
+        def overtaken(*arguments, **options):
+            monkeypatch.setattr(template, "put_arrays", put)
+            faster.append(coverage.build(url, "tracts", frame_of(self.POLYGONS)))
+            return put(*arguments, **options)
+
+        monkeypatch.setattr(template, "put_arrays", overtaken)
         with pytest.raises(StoreError, match=r"has another 'coverage/tracts/.*; choose another"):
             coverage.build(url, "tracts", frame_of(self.POLYGONS[::-1]))
-        monkeypatch.undo()
         np.testing.assert_array_equal(dense(faster[0]), dense(cover(self.POLYGONS)))
+
+    def test_it_is_taken_away_with_all_its_bytes_and_another_may_be_built(self, tmp_path, contents):
+        url = cube.create(tmp_path / "c.zarr", spec_of())
+        empty = contents(url)
+        coverage.build(url, "tracts", frame_of(self.POLYGONS))
+        coverage.remove(url, "tracts")
+        assert contents(url) == empty
+        coverage.remove(url, "tracts")  # nothing is there, and nothing happens
+        found = coverage.build(url, "tracts", frame_of(self.POLYGONS[::-1]))
+        np.testing.assert_array_equal(dense(found), dense(cover(self.POLYGONS[::-1])))
+
+    def test_plain_xarray_reads_the_label_raster_and_the_tables(self, tmp_path):
+        found = cover(self.POLYGONS, url=str(tmp_path / "c.zarr"))
+        plain = xr.open_zarr(found.url, group="coverage/tracts", chunks=None)
+        np.testing.assert_array_equal(plain["label"], found.shares(*whole(GRID)).label)
+        np.testing.assert_array_equal(plain["pixels"], found.pixels)
+
+    @pytest.mark.parametrize("name", ["tracts", "c"])
+    def test_verify_finds_nothing_foreign_in_it(self, name):
+        url = cube.create(f"memory://coverage{next(_numbers)}", spec_of())
+        coverage.build(url, name, frame_of(self.POLYGONS))
+        assert cube.verify(url).sound
+
+    def test_a_tile_with_more_entries_than_a_chunk_is_read_whole(self, monkeypatch):
+        monkeypatch.setattr(entries, "_CHUNK", 64)
+        polygons = partition(SHAPE, seed=3, points=60)
+        np.testing.assert_allclose(dense(cover(polygons)), oracle(polygons), rtol=0, atol=1e-6)
+
+    def test_overlaps_are_counted(self):
+        found = cover([square(2, 2, 4), square(4, 4, 4), square(20, 20, 4)])
+        assert (found.report.overlapping, found.report.overlap_px) == (2, 4.0)
+        assert cover(partition(SHAPE)).report.overlapping == 0
+
+    def test_ids_are_kept_as_text(self):
+        url = cube.create(f"memory://coverage{next(_numbers)}", spec_of())
+        frame = frame_of(self.POLYGONS, geoid=["01001", "ä b"])
+        assert coverage.build(url, "tracts", frame, id="geoid").ids == ("01001", "ä b")
+        assert coverage.build(url, "plain", frame).ids is None
+
+    @settings(max_examples=10)
+    @given(polygons=sets(SHAPE), size=st.integers(1, 3))
+    def test_sets_that_come_in_batches_are_the_same(self, polygons, size):
+        frame, url = frame_of(polygons), f"memory://coverage{next(_numbers)}"
+        cube.create(url, spec_of())
+        batches = (frame.iloc[i : i + size] for i in range(0, len(frame), size))
+        found, expected = coverage.build(url, "tracts", batches), cover(polygons)
+        assert found.digest == expected.digest
+        np.testing.assert_array_equal(dense(found), dense(expected))
+        np.testing.assert_array_equal(found.covered_share, expected.covered_share)
 
     def test_the_same_build_elsewhere_writes_the_same_bytes(self, tmp_path, contents):
         for name in "ab":
@@ -434,3 +505,42 @@ class TestBuild:
         np.testing.assert_allclose(
             dense(cover([polygon], grid=grid)), dense(cover([polygon])), rtol=0, atol=1e-5
         )
+
+
+class TestAnnex:
+    POLYGONS = TestBuild.POLYGONS
+
+    def test_what_a_read_only_cube_cannot_hold_lies_elsewhere(self, tmp_path, contents):
+        url = cube.create(tmp_path / "c.zarr", spec_of())
+        before = contents(url)
+        found = coverage.build(url, "tracts", frame_of(self.POLYGONS), into=tmp_path / "annex.zarr")
+        assert contents(url) == before
+        assert (found.url, found.place) == (url, str(tmp_path / "annex.zarr"))
+        np.testing.assert_array_equal(dense(found), dense(cover(self.POLYGONS)))
+        assert coverage.load(url, "tracts", into=tmp_path / "annex.zarr") == found
+        coverage.build(url, "more", frame_of(self.POLYGONS), into=tmp_path / "annex.zarr")
+        with pytest.raises(StoreError, match="has no coverage 'tracts'"):
+            coverage.load(url, "tracts")
+
+    def test_plain_xarray_knows_where_it_lies(self, tmp_path):
+        url = cube.create(tmp_path / "c.zarr", spec_of())
+        coverage.build(url, "tracts", frame_of(self.POLYGONS), into=tmp_path / "annex.zarr")
+        there, own = xr.open_zarr(tmp_path / "annex.zarr"), xr.open_zarr(url)
+        np.testing.assert_array_equal(there["x"], own["x"])
+        assert there["spatial_ref"].attrs == own["spatial_ref"].attrs
+
+    def test_that_of_a_cube_with_another_grid_is_refused(self, tmp_path):
+        for name, grid in (("a", GRID), ("b", grid_at((60, 60)))):
+            cube.create(tmp_path / name, replace(spec_of(), grid=grid))
+        coverage.build(tmp_path / "a", "t", frame_of(self.POLYGONS), into=tmp_path / "annex")
+        for into in ("annex", "a"):
+            frame = frame_of(self.POLYGONS, grid_at((60, 60)))
+            with pytest.raises(StoreError, match="belongs to a cube with another grid"):
+                coverage.build(tmp_path / "b", "t", frame, into=tmp_path / into)
+
+    def test_a_place_with_other_things_is_refused(self, tmp_path):
+        url = cube.create(tmp_path / "c.zarr", spec_of())
+        (tmp_path / "full").mkdir()
+        (tmp_path / "full" / "thesis.docx").write_text("mine")
+        with pytest.raises(StoreError, match="it is not empty, 'thesis.docx' lies there"):
+            coverage.build(url, "t", frame_of(self.POLYGONS), into=tmp_path / "full")

@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import cube
-from cube import coverage, ledger
+from cube import coverage, entries, ledger
 from cube.coverage import Coverage
 from cube.errors import PolygonError, SourceError, SpecError
 from cube.labels import plan_spread
@@ -27,13 +27,13 @@ REGIONS = 3 * 4
 """Of 16 x 16 pixels."""
 
 _numbers = itertools.count()
-few = settings(deadline=None, max_examples=8)
+few = settings(deadline=None, max_examples=5)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def small_tiles():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(coverage, "TILE", 16)
+        patch.setattr(entries, "TILE", 16)
         yield
 
 
@@ -60,7 +60,7 @@ def pixels(found, layer="persons", *, time=0):
         return (values if time is None else values[time]).to_numpy()
 
 
-def entries(found):
+def shares_of(found):
     """Polygon, row, column and share of every entry, one by one."""
     shares = found.shares(*whole(GRID))
     for row, col in zip(*np.nonzero(shares.label >= 0), strict=True):
@@ -86,7 +86,7 @@ class TestExtensive:
         persons[rng.random(len(persons)) < 0.3] = np.nan
         cube.spread(found, "persons", persons, time="2000")
         expected, known = np.zeros(SHAPE), np.zeros(SHAPE, bool)
-        for polygon, row, col, share in entries(found):
+        for polygon, row, col, share in shares_of(found):
             if not np.isnan(persons[polygon]):
                 on_grid = persons[polygon] * found.covered_share[polygon]
                 expected[row, col] += on_grid * share / found.pixels[polygon]
@@ -129,7 +129,7 @@ class TestIntensive:
         rates = np.random.default_rng(seed).uniform(-5, 5, len(polygons))
         cube.spread(found, "fixed", rates, how="intensive")
         total, weight = np.zeros(SHAPE), np.zeros(SHAPE)
-        for polygon, row, col, share in entries(found):
+        for polygon, row, col, share in shares_of(found):
             total[row, col] += rates[polygon] * share
             weight[row, col] += share
         here, inside = pixels(found, "fixed", time=None), weight > 0
@@ -161,7 +161,7 @@ class TestUnknown:
         cube.spread(everyone, "persons", known, time="2000", how=how)
         cube.spread(without, "persons", some, time="2000", how=how)
         matrix = np.zeros((len(polygons), *SHAPE))
-        for polygon, row, col, share in entries(everyone):
+        for polygon, row, col, share in shares_of(everyone):
             matrix[polygon, row, col] += share
         others = np.delete(matrix, 4, axis=0).sum(axis=0)
         here = pixels(without)
@@ -293,7 +293,7 @@ class TestRefusals:
         self.refused(found, PolygonError, match, "persons", values, time="2000")
 
     def test_a_way_to_spread_that_there_is_not_is_refused(self, found):
-        match = "how must be one of extensive, intensive. Received 'mean'"
+        match = "how must be one of extensive, intensive, share. Received 'mean'"
         self.refused(found, SpecError, match, "persons", [1, 2], time="2000", how="mean")
 
     @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import geopandas as gpd
+import numpy as np
 import pandas as pd
 import pytest
 import shapely
@@ -14,8 +15,17 @@ from hypothesis import strategies as st
 
 import catalogs
 import cube
-from cube.errors import PolygonError
-from cube.polygons import check_counts, check_polygons, polygons_digest
+from cube import placing, polygon_report
+from cube.errors import PolygonError, SpecError
+from cube.polygon_columns import check_counts, check_ids
+from cube.polygons import (
+    check_polygons,
+    later_copies,
+    off_grid,
+    place_polygons,
+    polygons_digest,
+)
+from cube.validity import check_area
 from tests.cube.geometry import frame_of, shapes, square
 from tests.rasters import UTM, grid_at, noise, write_tiff
 
@@ -212,6 +222,221 @@ class TestCounts:
     def test_a_missing_column_is_refused_with_those_there_are(self, saved):
         refused("There is no column 'V014'. There are: persons, name, geometry", saved(),
                 counts=["persons", "V014"])  # fmt: skip
+
+
+def nowhere(y):
+    with np.errstate(invalid="ignore"):
+        return shapely.Polygon([(0, 0), (4, y), (8, 8)])
+
+
+class TestRepair:
+    """Invalid rings are refused unless repair=True, and then counted."""
+
+    def placed(self, *found, **kwargs):
+        return place_polygons(frame_of(found, GRID), grid=GRID, repair=True, **kwargs)
+
+    def test_a_bow_tie_becomes_two_triangles(self):
+        found = self.placed(square(20, 20, 8), BOW_TIE)
+        assert shapely.is_valid(found.geometry.to_numpy()).all()
+        assert shapely.area(found.geometry.iloc[1]) == pytest.approx(8 * 900)
+        report = polygon_report.of(found)
+        assert (report.polygons, report.repaired) == (2, 1)
+        assert report.repaired_area_share == pytest.approx(8 / (64 + 8))
+
+    def test_valid_ones_stay_as_they_are_to_the_bit(self):
+        frame = frame_of([square(2.1, 3.7, 5), BOW_TIE, square(20.3, 3, 5)], GRID)
+        found = place_polygons(frame, grid=GRID, repair=True)
+        for row in (0, 2):
+            assert found.geometry.iloc[row].wkb == frame.geometry.iloc[row].wkb
+
+    def test_halves_that_share_an_edge_are_merged(self):
+        ring = shapely.Polygon([(0, 0), (1, 0), (1, 1), (2, 0), (1, 0), (1, 1)])
+        found = self.placed(ring)
+        check_polygons(found)
+        assert shapely.area(found.geometry.iloc[0]) == pytest.approx(900)
+
+    def test_parts_that_overlap_are_merged(self):
+        parts = shapely.MultiPolygon([square(2, 2, 4), square(4, 2, 4)])
+        found = self.placed(parts)
+        assert shapely.area(found.geometry.iloc[0]) == pytest.approx(24 * 900)
+        assert polygon_report.of(found).repaired_area_share == pytest.approx(8 / 24)
+
+    def test_polygons_are_taken_out_of_collections(self):
+        line, point = shapely.LineString([(0, 0), (9, 9)]), shapely.Point(3, 3)
+        nested = shapely.GeometryCollection([line, shapely.GeometryCollection([square(1, 1, 3)])])
+        two = shapely.GeometryCollection([square(10, 1, 3), point, square(20, 1, 3)])
+        found = self.placed(nested, two)
+        assert [s.geom_type for s in found.geometry] == ["Polygon", "MultiPolygon"]
+        assert (shapely.area(found.geometry.to_numpy()) / 900).tolist() == [9, 18]
+        assert polygon_report.of(found).repaired == 2
+
+    @pytest.mark.parametrize(
+        ("shape", "match"),
+        [
+            (None, "1 of 2 geometries are missing or empty, the first in row 1"),
+            (shapely.Point(3, 3), "1 of 2 geometries are not a polygon, the first in row 1"),
+            (shapely.GeometryCollection([shapely.Point(3, 3)]), "1 of 2 geometries are not a poly"),
+            (shapely.Polygon([(0, 0), (4, 4), (8, 8)]), "leaves nothing of 1 .* in row 1.* Drop"),
+            (nowhere(math.nan), "1 of 2 .* coordinates that are not finite, .* row 1"),
+            (nowhere(math.inf), "1 of 2 .* coordinates that are not finite, .* row 1"),
+        ],
+    )
+    def test_what_has_no_area_cannot_be_mended(self, shape, match):
+        with pytest.raises(PolygonError, match=match):
+            self.placed(square(2, 2, 5), shape)
+
+    def test_a_polygon_that_vanishes_is_refused_with_its_row(self):
+        with pytest.raises(PolygonError, match="1 of 2 polygons have no area, the first in row 1"):
+            check_area(np.array([square(2, 2, 5), shapely.Polygon()]))
+
+    @settings(deadline=None, max_examples=40)
+    @given(corners=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=4))
+    def test_any_ring_becomes_valid_or_is_refused(self, corners):
+        frame = frame_of([shapely.Polygon(corners)], GRID)
+        try:
+            found = place_polygons(frame, grid=GRID, repair=True)
+        except PolygonError as error:
+            assert "leaves nothing" in str(error)  # noqa: PT017
+            return
+        check_polygons(found)
+        assert set(found.geom_type) <= {"Polygon", "MultiPolygon"}
+        assert polygon_report.of(found).repaired == int(not frame.is_valid.iloc[0])
+
+    def test_what_becomes_invalid_on_the_way_is_refused_or_mended(self, monkeypatch):
+        place = placing.place
+
+        def bent(shapes, *args):
+            out = place(shapes, *args).shapes.copy()
+            out[1] = frame_of([BOW_TIE], GRID).geometry.iloc[0]
+            return placing.Placed(shapes=out, **dict.fromkeys(("crossing", "densified"), NONE))
+
+        monkeypatch.setattr(placing, "place", bent)
+        frame = frame_of([square(2, 2, 5), square(9, 9, 5)], GRID)
+        with pytest.raises(PolygonError, match="are invalid in the grid's CRS, the first in row 1"):
+            place_polygons(frame, grid=GRID)
+        assert polygon_report.of(place_polygons(frame, grid=GRID, repair=True)).repaired == 1
+
+
+NONE = np.zeros(2, bool)
+
+
+class TestDuplicates:
+    A, B = square(2, 2, 5), square(9, 9, 5)
+    TURNED = shapely.MultiPolygon([shapely.Polygon(shapely.box(2, 2, 7, 7).exterior.coords[::-1])])
+
+    def placed(self, *found, **kwargs):
+        frame = frame_of(found, GRID, n=range(len(found)))
+        return place_polygons(frame, grid=GRID, **kwargs)
+
+    def test_they_are_counted_and_kept(self):
+        found = self.placed(self.A, self.B, self.TURNED, self.A)
+        report = polygon_report.of(found)
+        assert (len(found), report.duplicates, report.dropped) == (4, 2, 0)
+
+    def test_the_first_alone_may_be_kept(self):
+        found = self.placed(self.A, self.B, self.TURNED, self.A, duplicates="first")
+        report = polygon_report.of(found)
+        assert found["n"].tolist() == [0, 1]
+        assert (report.polygons, report.duplicates, report.dropped) == (2, 2, 2)
+
+    def test_they_may_be_refused(self):
+        with pytest.raises(PolygonError, match="2 of 4 polygons equal an earlier one.* in row 2"):
+            self.placed(self.A, self.B, self.TURNED, self.A, duplicates="refuse")
+        assert len(self.placed(self.A, self.B, duplicates="refuse")) == 2
+
+    def test_another_word_is_refused(self):
+        with pytest.raises(SpecError, match="one of keep, first, refuse. Received 'last'"):
+            self.placed(self.A, duplicates="last")
+
+    @settings(deadline=None, max_examples=30)
+    @given(picks=st.lists(st.integers(0, 4), max_size=12))
+    def test_equal_extents_alone_make_no_copy(self, picks):
+        kinds = [self.A, self.B, self.TURNED, shapely.Polygon([(2, 2), (7, 2), (7, 7)]),
+                 shapely.Polygon([(2, 2), (2, 7), (7, 7)])]  # fmt: skip
+        same = [0, 1, 0, 3, 4]  # TURNED is A
+        expected = [same[p] in [same[q] for q in picks[:i]] for i, p in enumerate(picks)]
+        assert later_copies(np.array([kinds[p] for p in picks], object)).tolist() == expected
+
+
+class TestIds:
+    def check(self, values):
+        check_ids(pd.DataFrame({"id": values}), "id")
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            ["01", "1", "001"],
+            [3, 1, 2],
+            pd.array([3, 1, 2], dtype="Int64"),
+            pd.Categorical(["a", "b"]),
+            pd.array(["a", "b"], dtype="string"),
+            np.array([1, 2], "uint8"),
+        ],
+    )
+    def test_text_and_whole_numbers_are_ids(self, values):
+        self.check(values)
+
+    @pytest.mark.parametrize(
+        ("values", "match"),
+        [
+            ([1.0, 2.0], r"must hold ids: text or whole numbers. It holds float64, e.g. .*1\.0"),
+            ([True, False], "text or whole numbers. It holds bool"),
+            (["a", 2], "text or whole numbers. It holds object"),
+            (["a", None, "b", ""], "must hold an id for each.* 2 of 4 are missing.* row 1, 3"),
+            ([None, None], "2 of 2 are missing"),
+            (pd.array([1, None], dtype="Int64"), "1 of 2 are missing"),
+            (["b", "a", "b", "a", "c"], "each id once. 2 appear again: 'b', 'a'. Merge"),
+            ([1, 1, 2, 2, 3, 3, 4, 4], "4 appear again: 1, 2, 3, …"),
+        ],
+    )
+    def test_what_does_not_name_each_polygon_is_refused(self, values, match):
+        with pytest.raises(PolygonError, match=f"Column 'id' .*{match}"):
+            self.check(values)
+
+    def test_a_missing_column_is_refused(self, frame):
+        with pytest.raises(PolygonError, match="no column 'tract'. There are: persons, name"):
+            place_polygons(frame, grid=GRID, id="tract")
+
+    def test_a_copy_that_is_dropped_needs_no_id_of_its_own(self):
+        frame = frame_of([square(2, 2, 5)] * 2, GRID, tract=["a", "a"])
+        assert len(place_polygons(frame, grid=GRID, id="tract", duplicates="first")) == 1
+        with pytest.raises(PolygonError, match="must hold each id once"):
+            place_polygons(frame, grid=GRID, id="tract")
+
+
+class TestSizes:
+    def test_small_and_outlying_polygons_are_kept_in_their_order_and_counted(self):
+        found = [
+            square(60, 3, 5),  # outside
+            square(2, 2, 0.5),  # smaller than a pixel
+            square(48, 3, 5),  # partly
+            square(50, 10, 5),  # only touches
+            shapely.Polygon([(56, 36), (56, 44), (48, 44)]),  # its extent alone meets the grid
+            square(0, 0, 9),  # up to the edge
+            shapely.Polygon([(40, 45), (55, 30), (30, 30)]),
+        ]
+        placed = place_polygons(frame_of(found, GRID, n=range(7)), grid=GRID)
+        assert placed["n"].tolist() == list(range(7))
+        report = polygon_report.of(placed)
+        counts = (report.below_pixel, report.partly_outside, report.outside)
+        assert counts == (1, 2, 3)
+
+    @settings(deadline=None, max_examples=40)
+    @given(shape=shapes((40, 50)).filter(lambda s: s.is_valid))
+    def test_outside_is_what_shares_no_area_with_the_grid(self, shape):
+        on_ground = frame_of([shape], GRID).geometry.to_numpy()
+        box = shapely.box(*GRID.boundingbox.bbox)
+        partly, outside = (mask[0] for mask in off_grid(on_ground, GRID))
+        inside = shapely.covers(box, on_ground[0])
+        assert outside == (not box.relate_pattern(on_ground[0], "T********"))
+        assert partly == (not inside and not outside)
+
+    def test_heights_are_dropped(self):
+        frame = frame_of([square(2, 2, 5), square(9, 9, 5)], GRID)
+        high = frame.set_geometry(shapely.force_3d(frame.geometry.to_numpy(), 12.5), crs=UTM)
+        found = place_polygons(high, grid=GRID)
+        assert not found.has_z.any()
+        assert polygons_digest(found) == polygons_digest(frame)
 
 
 class TestDigest:
