@@ -8,22 +8,37 @@
 See ``docs/architecture.md`` for the whole.
 """
 
-from cube import coverage, windows
-from cube.collecting import collect, collect_array
+from cube import classes, coverage, crosswalks, transforms, windows
+from cube.blocks import (
+    Quantile,
+    aggregate,
+    aggregate_array,
+    collect,
+    collect_array,
+    export,
+    open_blocks,
+    panel_map,
+    plan_aggregate,
+    remove_blocks,
+    save_blocks,
+    with_geometry,
+)
+from cube.classes import ClassExpression, ClassPolygons, ClassShares, PointLabels, Recode
 from cube.composites import Composite
 from cube.counting import ClearCount
 from cube.coverage import Coverage
+from cube.crosswalks import Crosswalk, read_crosswalk
 from cube.dataset import open_cube as open
 from cube.derived import Absent, Join, Stored
 from cube.distance import Distance
 from cube.errors import CubeError
 from cube.indices import Indices
 from cube.ingest import ingest, plan_ingest
-from cube.labels import spread
+from cube.labels import interpolate, plan_spread, spread
 from cube.layout import LayoutSpec
 from cube.nightlights import night_lights
 from cube.pansharpening import Pansharpened
-from cube.polygons import read_polygons
+from cube.polygons import PolygonReport, place_polygons, polygon_batches, read_polygons
 from cube.quality import (
     LANDSAT_C1_SR,
     LANDSAT_C2,
@@ -64,11 +79,15 @@ __all__ = [
     "SENTINEL2_SCL",
     "SENTINEL2_SCL_SNOW",
     "Absent",
+    "ClassExpression",
+    "ClassPolygons",
+    "ClassShares",
     "ClearCount",
     "CloudCoverScore",
     "CloudDistanceScore",
     "Composite",
     "Coverage",
+    "Crosswalk",
     "CubeError",
     "CubeSpec",
     "DayScore",
@@ -81,8 +100,12 @@ __all__ = [
     "LayoutSpec",
     "Pansharpened",
     "Period",
+    "PointLabels",
+    "PolygonReport",
     "QualityBits",
     "QualityClasses",
+    "Quantile",
+    "Recode",
     "Region",
     "Report",
     "Scene",
@@ -97,26 +120,43 @@ __all__ = [
     "WeightedScore",
     "Windows",
     "add",
+    "aggregate",
+    "aggregate_array",
     "append",
+    "classes",
     "collect",
     "collect_array",
     "coverage",
     "create",
+    "crosswalks",
+    "export",
     "ingest",
+    "interpolate",
     "night_lights",
     "open",
+    "open_blocks",
+    "panel_map",
+    "place_polygons",
+    "plan_aggregate",
     "plan_ingest",
+    "plan_spread",
+    "polygon_batches",
+    "read_crosswalk",
     "read_polygons",
     "read_spec",
     "regions",
     "remove",
+    "remove_blocks",
     "repair",
+    "save_blocks",
     "spread",
     "status",
+    "transforms",
     "two_years",
     "use_zarrs",
     "verify",
     "windows",
+    "with_geometry",
     "write_region",
     "years",
 ]

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import cube
 from cube import ledger
-from cube.block_commands import add_block_commands
+from cube.blocks.commands import add_block_commands
 from cube.command import run_command
 from cube.objects import explained
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cube.errors import SpecError
-from cube.ids import column_of
+from cube.polygons.ids import column_of
 from cube.transforms import Transform, transform_from
 
 if TYPE_CHECKING:

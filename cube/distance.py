@@ -23,7 +23,7 @@ import shapely
 from scipy.spatial import cKDTree
 
 from cube.errors import PolygonError, SourceError
-from cube.polygons import datum_is_known
+from cube.polygons.reading import datum_is_known
 from cube.scenes import Span
 from cube.spec import crs_text
 from cube.terrain import check_metres

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cube import filling, provenance, urls
-from cube.class_arithmetic import check_codes
+from cube.classes.arithmetic import check_codes
 from cube.errors import SourceError, SpecError
 from cube.filling import Filling, FillingPlan
 from cube.nodata import decoded_dtype

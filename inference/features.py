@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from cube import nodata
-from cube.collecting import collect, collect_array
-from cube.coverage import Coverage
+from cube.blocks.collecting import collect, collect_array
+from cube.coverage.handle import Coverage
 from cube.reading import read_bands
 from cube.regions import Region
 from cube.spec import CubeSpec

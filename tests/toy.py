@@ -18,7 +18,7 @@ from odc.geo.geobox import GeoBox
 
 import cube
 from cube import store
-from cube.collecting import collect_array
+from cube.blocks.collecting import collect_array
 from training.samples import SampleSpec
 from training.targets import Target
 

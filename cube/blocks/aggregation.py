@@ -1,0 +1,253 @@
+"""An aggregation of layers to polygons: what was asked for, checked before anything is read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from cube import ledger
+from cube.blocks import panels
+from cube.blocks.estimates import Options, Series, columns
+from cube.blocks.panels import Column
+from cube.blocks.quantiles import digits_of
+from cube.blocks.readings import Job, Reading, Stored, Task, tasks
+from cube.blocks.statistics import Quantile, check_fits, parsed
+from cube.blocks.tallies import Totals, Wanted
+from cube.coverage.handle import Coverage
+from cube.errors import SpecError, StoreError
+from cube.spec import CubeSpec, LayerSpec
+from cube.template import read_spec
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import xarray as xr
+
+Statistics = str | Quantile | Sequence[str | Quantile]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a user gave; see :func:`cube.aggregate`."""
+
+    names: str | Sequence[str]
+    times: str | Sequence[str] | None = None
+    statistics: Statistics = ("sum", "mean")
+    weights: str | None = None
+    errors: str | Mapping[str, str] | None = None
+    correlation_px: float = 0.0
+    transform: Any = None
+    conserve: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aggregation:
+    """What is to be done, checked.
+
+    Attributes:
+        job: What is done of every task.
+        spec: The cube.
+        names: Layers and stacks, in the order asked for.
+        times: Indices of the periods asked for.
+        options: How.
+    """
+
+    job: Job
+    spec: CubeSpec
+    names: tuple[str, ...]
+    times: tuple[int, ...]
+    options: Options
+
+    @classmethod
+    def of(cls, coverage: Coverage, request: Request) -> Self:
+        """Check a request against the cube.
+
+        Raises:
+            SpecError: Names, periods, statistics or options do not exist or fit together.
+        """
+        spec = read_spec(coverage.url)
+        names = _listed(request.names, "names")
+        errors = _errors(request.errors, names)
+        options = Options(
+            statistics=parsed(request.statistics),
+            weights=request.weights,
+            weight_units="1" if request.weights is None else spec.layer(request.weights).units,
+            errors=tuple(sorted(errors.items())),
+            correlation_px=request.correlation_px,
+            transform=request.transform,
+            conserve=request.conserve,
+        )
+        for name in names:
+            check_fits(options.statistics, spec.variable(name))
+            _check_beside(spec, name, (request.weights, errors.get(name)))
+            _check_bands(spec, name, errors.get(name))
+        times = _times(spec, names, request.times)
+        readings = tuple(_readings(spec, names, times, options))
+        source = Stored(
+            url=coverage.url, spec=spec, weights=request.weights, transform=request.transform
+        )
+        job = Job(coverage=coverage, source=source, readings=readings, conserve=options.conserve)
+        return cls(job=job, spec=spec, names=names, times=times, options=options)
+
+    @property
+    def verb(self) -> str:
+        """For a person."""
+        return f"aggregate {', '.join(self.names)}"
+
+    @property
+    def tasks(self) -> list[Task]:
+        """All boxes, row-major."""
+        return tasks(self.job.coverage, self.spec.layout.chunk)
+
+    @property
+    def passes(self) -> int:
+        """How often pixels are read: more than once for quantiles."""
+        digits = [digits_of(self.job.source.dtype(r)) for r in self.job.readings if r.wanted.levels]
+        return max(digits, default=1)
+
+    def check_written(self) -> None:
+        """Refuse periods that are not whole: what was never written is neither 0 nor nodata.
+
+        Raises:
+            StoreError: The message names the first, and how many regions it lacks.
+        """
+        used = {(name, r.time) for r in self.job.readings for name in self._read_of(r)}
+        known = ledger.entries(self.job.coverage.url, self.spec, sorted({n for n, _ in used}))
+        for name, time in sorted(used, key=lambda one: (one[0], one[1] or 0)):
+            static = self.spec.variable(name).static
+            written = known[name].written if static else known[name].written[time]
+            if not written.all():
+                label = "" if static or time is None else f" ({self.spec.calendar[time].label})"
+                raise StoreError(
+                    f"{name!r}{label} is to be whole; {int((~written).sum())} of {written.size} "
+                    f"regions were never written. Write them first, or give missing='nodata'."
+                )
+
+    def _read_of(self, reading: Reading) -> list[str]:
+        """Variables that a reading reads."""
+        beside = (self.options.weights, reading.errors)
+        return [reading.name, *(name for name in beside if name is not None)]
+
+    def bytes_in(self) -> int:
+        """Decoded bytes to read."""
+        pixels = math.prod(map(int, self.spec.grid.shape))
+        return self.passes * pixels * sum(self._stored(r) for r in self.job.readings)
+
+    def peak_bytes(self) -> int:
+        """Memory of one task: rasters of a box, and what one tile's polygons take."""
+        box = max(math.prod(task.box.shape) for task in self.tasks)
+        values = max(
+            self._stored(r) + r.bands * (9 + self.job.source.dtype(r).itemsize)
+            for r in self.job.readings
+        )
+        return box * values + max(math.prod(t.shape) for t in self.job.coverage.tiles()) * 64
+
+    def _stored(self, reading: Reading) -> int:
+        """Bytes of a pixel in the store."""
+        variables = [self.spec.variable(name) for name in self._read_of(reading)]
+        return sum(v.storage.itemsize * math.prod(v.inner_shape) for v in variables)
+
+    def panel(self, size: npt.NDArray[np.float64], totals: Sequence[Totals]) -> xr.Dataset:
+        """The panel, from the totals of all readings."""
+        coverage = self.job.coverage
+        attrs = panels.origin(coverage, self.options.describe(), self.spec, self._all_names())
+        varies = not all(self.spec.variable(name).static for name in self.names)
+        periods = [self.spec.calendar[time] for time in self.times] if varies else []
+        return panels.panel(coverage, self._columns(size, totals), attrs, periods)
+
+    def _all_names(self) -> list[str]:
+        return sorted({name for reading in self.job.readings for name in self._read_of(reading)})
+
+    def _columns(self, size: npt.NDArray[np.float64], totals: Sequence[Totals]) -> Iterator[Column]:
+        for name in self.names:
+            variable = self.spec.variable(name)
+            pairs = zip(self.job.readings, totals, strict=True)
+            series = Series(
+                names=panels.prefixes(variable),
+                variable=variable,
+                totals=[total for reading, total in pairs if reading.name == name],
+                varies=not variable.static,
+            )
+            yield from columns(series, size, self.options)
+
+
+def _listed(names: str | Sequence[str], what: str) -> tuple[str, ...]:
+    found = (names,) if isinstance(names, str) else tuple(dict.fromkeys(map(str, names)))
+    if not found:
+        raise SpecError(f"{what} must hold at least one. Received none.")
+    return found
+
+
+def _errors(errors: str | Mapping[str, str] | None, names: tuple[str, ...]) -> dict[str, str]:
+    if errors is None:
+        return {}
+    if isinstance(errors, str):
+        if len(names) > 1:
+            raise SpecError(
+                f"With several names, errors= is a mapping such as {{{names[0]!r}: {errors!r}}}. "
+                f"Received {errors!r} for {', '.join(names)}."
+            )
+        return {names[0]: errors}
+    if set(errors) != set(names):
+        raise SpecError(
+            f"errors= must map each of {', '.join(names)} to a variable. It maps "
+            f"{', '.join(sorted(errors)) or 'none'}."
+        )
+    return dict(errors)
+
+
+def _check_beside(spec: CubeSpec, name: str, others: Sequence[str | None]) -> None:
+    """Refuse to read something of a period beside what has none; and classes as numbers."""
+    for other in others:
+        if other is None:
+            continue
+        beside = spec.variable(other)
+        if spec.variable(name).static and not beside.static:
+            raise SpecError(
+                f"{name!r} has no time, so what goes with it must have none. {other!r} varies "
+                f"with time."
+            )
+        if isinstance(beside, LayerSpec) and beside.classes:
+            raise SpecError(f"Weights and errors are amounts; {other!r} holds classes.")
+
+
+def _check_bands(spec: CubeSpec, name: str, errors: str | None) -> None:
+    if errors is None:
+        return
+    ours, theirs = spec.variable(name).inner_shape, spec.variable(errors).inner_shape
+    if ours != theirs:
+        raise SpecError(
+            f"Errors must have the bands of what they are of: {name!r} has {math.prod(ours)}, "
+            f"{errors!r} has {math.prod(theirs)}."
+        )
+
+
+def _times(
+    spec: CubeSpec, names: tuple[str, ...], times: str | Sequence[str] | None
+) -> tuple[int, ...]:
+    if times is None:
+        return tuple(range(len(spec.calendar)))
+    if all(spec.variable(name).static for name in names):
+        raise SpecError(f"{', '.join(names)} have no time dimension; leave out times={times!r}.")
+    # In the order of time, as the calendar is.
+    return tuple(sorted({spec.time_index(label) for label in _listed(times, "times")}))
+
+
+def _readings(
+    spec: CubeSpec, names: tuple[str, ...], times: tuple[int, ...], options: Options
+) -> Iterator[Reading]:
+    errors = dict(options.errors)
+    for name in names:
+        variable = spec.variable(name)
+        classes = len(variable.classes) if isinstance(variable, LayerSpec) else 0
+        wanted = Wanted.of(options.statistics, errors=name in errors, classes=classes)
+        for time in (None,) if variable.static else times:
+            yield Reading(
+                name=name,
+                time=time,
+                bands=math.prod(variable.inner_shape),
+                wanted=wanted,
+                errors=errors.get(name),
+            )

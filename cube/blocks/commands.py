@@ -1,0 +1,212 @@
+"""Commands on polygons, blocks and what they hold, for ``python -m cube``."""
+# ruff: noqa: T201  (a command prints; a library logs)
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cube
+from cube.blocks import aggregating, exporting
+from cube.blocks import members as blocks
+from cube.blocks.tabulating import Column, TableLayout
+from cube.blocks.value_tables import read_values
+from cube.crosswalks import tables as crosswalk_tables
+from cube.labels import labelling as labels
+from cube.objects import explained
+from cube.polygons.ids import column_of
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+_HOW = ("extensive", "intensive", "share")
+
+
+def add_block_commands(commands: Any) -> None:
+    """Declare them; ``commands`` is what ``ArgumentParser.add_subparsers`` returned."""
+    _add_cover(commands)
+    _add_label(commands)
+    _add_aggregate(commands)
+    _add_collect(commands)
+    _add_crosswalk(commands)
+
+
+def _add_polygon_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--id", help="column of the polygons' ids")
+    command.add_argument("--crs", help="what the polygons' CRS really is, if their file is silent")
+    command.add_argument(
+        "--layer", dest="layer_name", help="which layer of the polygons' file, of several"
+    )
+    command.add_argument("--repair", action="store_true", help="make invalid polygons valid")
+
+
+def _polygons(args: argparse.Namespace, path: str, counts: list[str]) -> gpd.GeoDataFrame:
+    return cube.read_polygons(
+        path,
+        grid=cube.read_spec(args.url).grid,
+        crs=args.crs,
+        counts=counts,
+        id=args.id,
+        layer=args.layer_name,
+        repair=args.repair,
+    )
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+# ---------------------------------------------------------------------------- polygons to pixels
+def _add_cover(commands: Any) -> None:
+    cover = commands.add_parser("cover", help="keep the shares of pixels in polygons")
+    cover.add_argument("url")
+    cover.add_argument("name", help="of the polygon set, lower_snake_case")
+    cover.add_argument("polygons")
+    _add_polygon_options(cover)
+    cover.add_argument("--into", help="another URL to keep it at, if the cube cannot be written")
+    cover.set_defaults(call=_cover)
+
+
+def _cover(args: argparse.Namespace) -> int:
+    polygons = _polygons(args, args.polygons, [])
+    found = cube.coverage.build(args.url, args.name, polygons, id=args.id, into=args.into)
+    print(found.report)
+    return 0
+
+
+def _add_label(commands: Any) -> None:
+    label = commands.add_parser("label", help="spread what polygons hold as a layer")
+    label.add_argument("url")
+    label.add_argument("layer")
+    label.add_argument("polygons")
+    label.add_argument("--column", required=True, help="column of the numbers")
+    label.add_argument("--time", help="label of the period; leave out for a static layer")
+    label.add_argument("--coverage", default="polygons", help="name for the polygon set")
+    label.add_argument("--how", choices=_HOW, default="extensive", help="what the numbers are")
+    label.add_argument("--weight", help="layer that amounts are divided in proportion to")
+    label.add_argument("--of", help="column of the amounts that shares are shares of")
+    _add_polygon_options(label)
+    label.set_defaults(call=_label)
+
+
+def _label(args: argparse.Namespace) -> int:
+    spec = cube.read_spec(args.url)
+    spec.time_of(spec.layer(args.layer).name, args.time)  # refused before anything is built
+    amounts = [args.column] if args.how == "extensive" else []
+    polygons = _polygons(args, args.polygons, [*amounts, *([args.of] if args.of else [])])
+    values = column_of(polygons, args.column).reset_index(drop=True)
+    of = column_of(polygons, args.of).reset_index(drop=True) if args.of else None
+    coverage = cube.coverage.build(args.url, args.coverage, polygons, id=args.id)
+    report = labels.spread(
+        coverage,
+        args.layer,
+        values,
+        time=args.time,
+        how=args.how,
+        weight=args.weight,
+        of=of,
+    )
+    print(report)
+    return 0
+
+
+# ---------------------------------------------------------------------------- pixels to polygons
+def _add_aggregate(commands: Any) -> None:
+    aggregate = commands.add_parser("aggregate", help="statistics of layers by block, as a file")
+    aggregate.add_argument("url")
+    aggregate.add_argument("coverage", help="name of the polygon set")
+    aggregate.add_argument("layers", nargs="+", help="layers or stacks")
+    aggregate.add_argument("--statistics", type=_listed, default=["sum", "mean"], help="a,b,c")
+    aggregate.add_argument("--times", type=_listed, help="labels of periods, a,b; all by default")
+    aggregate.add_argument("--weights", help="layer that weighs pixels")
+    aggregate.add_argument("--into", help="where the coverage is kept, if not in the cube")
+    aggregate.add_argument(
+        "--geometry", help="file of the polygons, to write them, too; with --id, matched by ids"
+    )
+    _add_polygon_options(aggregate)
+    aggregate.add_argument("--wide", action="store_true", help="a row a block, a column a period")
+    _add_out(aggregate, ".parquet, .gpkg, .csv or .dta")
+    aggregate.set_defaults(call=_aggregate)
+
+
+def _add_out(command: argparse.ArgumentParser, kinds: str) -> None:
+    command.add_argument("--out", type=Path, required=True, help=f"file to write: {kinds}")
+    command.add_argument("--overwrite", action="store_true", help="replace a file that lies there")
+
+
+def _aggregate(args: argparse.Namespace) -> int:
+    exporting.check_target(args.out, overwrite=args.overwrite)  # before the long work
+    coverage = cube.coverage.load(args.url, args.coverage, into=args.into)
+    drawn = _polygons(args, args.geometry, []) if args.geometry else None
+    panel = aggregating.aggregate(
+        coverage,
+        args.layers,
+        times=args.times,
+        statistics=args.statistics,
+        weights=args.weights,
+    )
+    if drawn is not None:
+        panel = blocks.with_geometry(panel, drawn, id=args.id)
+    layout: TableLayout = "wide" if args.wide else "long"
+    exporting.export(panel, args.out, layout=layout, overwrite=args.overwrite)
+    times = f" x {panel.sizes['time']} periods" if "time" in panel.sizes else ""
+    print(f"{args.out}: {panel.sizes['block']} blocks{times}")
+    return 0
+
+
+def _add_collect(commands: Any) -> None:
+    collect = commands.add_parser("collect", help="aggregate a layer to polygons, as CSV")
+    collect.add_argument("url")
+    collect.add_argument("layer")
+    collect.add_argument("coverage")
+    collect.add_argument("--time", help="label of the period; leave out for a static layer")
+    collect.add_argument("--out", type=Path, required=True, help="CSV to write")
+    collect.set_defaults(call=_collect)
+
+
+def _collect(args: argparse.Namespace) -> int:
+    coverage = cube.coverage.load(args.url, args.coverage)
+    table = cube.collect(coverage, args.layer, time=args.time)
+    with explained(args.out):
+        table.rename_axis("polygon").to_csv(args.out)
+    print(f"{args.out}: {len(table)} polygons")
+    return 0
+
+
+# -------------------------------------------------------------------------- polygons to polygons
+def _add_crosswalk(commands: Any) -> None:
+    crosswalk = commands.add_parser("crosswalk", help="bring a table from polygons to others")
+    crosswalk.add_argument("table", help="weights: a row for each pair of source and target")
+    crosswalk.add_argument("values", help="what sources hold: .csv, .parquet or .dta")
+    crosswalk.add_argument("--source", required=True, help="column of the source's id, in both")
+    crosswalk.add_argument("--target", required=True, help="column of the target's id")
+    crosswalk.add_argument("--weight", required=True, help="column of the part of the source")
+    crosswalk.add_argument("--columns", type=_listed, required=True, help="of the values, a,b,c")
+    crosswalk.add_argument("--how", choices=_HOW, default="extensive", help="what the numbers are")
+    crosswalk.add_argument("--of", help="column of the amounts that shares are shares of")
+    crosswalk.add_argument(
+        "--size", help="column of the sizes that intensive values are means over"
+    )
+    _add_out(crosswalk, ".parquet, .csv or .dta")
+    crosswalk.set_defaults(call=_crosswalk)
+
+
+def _crosswalk(args: argparse.Namespace) -> int:
+    exporting.check_target(args.out, overwrite=args.overwrite)
+    beside = [name for name in (args.of, args.size) if name]
+    values = read_values(args.values, id=args.source, columns=[*args.columns, *beside])
+    table = crosswalk_tables.read_crosswalk(
+        args.table, source=args.source, target=args.target, weight=args.weight
+    )
+    found = table.apply(
+        values[args.columns],
+        how=args.how,
+        of=values[args.of] if args.of else None,
+        size=values[args.size] if args.size else None,
+    )
+    ids = Column(name=args.target, values=found.index.to_numpy(object), label="id of the target")
+    numbers = [Column(name=n, values=found[n].to_numpy("float64"), label=n) for n in args.columns]
+    exporting.export_columns([ids, *numbers], args.out, overwrite=args.overwrite)
+    print(f"{args.out}: {len(values)} sources to {len(found)} targets")
+    return 0
