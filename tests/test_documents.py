@@ -28,7 +28,7 @@ def test_every_module_stands_in_the_architecture():
     modules = [
         path.stem
         for package in ("cube", "catalogs", "training", "inference")
-        for path in (ROOT / package).glob("*.py")
+        for path in (ROOT / package).rglob("*.py")
         if not path.stem.startswith("__")
     ]
     unnamed = [m for m in modules if f"`{m}`" not in text]

