@@ -56,7 +56,8 @@ class Case:
 
 def made_cube(folder: Path, side: int, names: list[str], dtype: str) -> tuple[str, cube.CubeSpec]:
     """An empty cube of static layers."""
-    layers = tuple(cube.LayerSpec(name=n, dtype=dtype, static=True) for n in names)
+    nodata = {} if dtype == "float32" else {"nodata": -1}
+    layers = tuple(cube.LayerSpec(name=n, dtype=dtype, static=True, **nodata) for n in names)
     spec = cube.CubeSpec(grid=square_grid(side), calendar=cube.years(2020), layers=layers)
     return cube.create(folder / "cube.zarr", spec), spec
 

@@ -29,6 +29,7 @@ from cube.counting import ClearCount
 from cube.coverage import Coverage
 from cube.crosswalks import Crosswalk, read_crosswalk
 from cube.dataset import open_cube as open
+from cube.derivations import Derivation, derive, restore
 from cube.derived import Absent, Join, Stored
 from cube.distance import Distance
 from cube.errors import CubeError
@@ -91,6 +92,7 @@ __all__ = [
     "CubeError",
     "CubeSpec",
     "DayScore",
+    "Derivation",
     "Distance",
     "Flag",
     "IndexScore",
@@ -129,6 +131,7 @@ __all__ = [
     "coverage",
     "create",
     "crosswalks",
+    "derive",
     "export",
     "ingest",
     "interpolate",
@@ -148,6 +151,7 @@ __all__ = [
     "remove",
     "remove_blocks",
     "repair",
+    "restore",
     "save_blocks",
     "spread",
     "status",

@@ -9,7 +9,9 @@ python -m cube append URL LABEL START END  a further period
 python -m cube remove URL VARIABLE         take a stack or a layer away
 python -m cube cover URL NAME POLYGONS     keep the shares of pixels in polygons
 python -m cube label URL LAYER POLYGONS    spread what polygons hold as a layer
-python -m cube aggregate URL COVERAGE LAYER...   statistics of layers by block, as a file
+python -m cube aggregate URL COVERAGE LAYER...   statistics of layers by block, as a panel
+python -m cube export URL PANEL            a panel that was saved, as a file
+python -m cube map URL PANEL VARIABLE      a variable of it, as a picture
 python -m cube collect URL LAYER COVERAGE  aggregate a layer to polygons, as CSV
 python -m cube crosswalk TABLE VALUES      bring a table from polygons to others
 """
@@ -24,6 +26,7 @@ from pathlib import Path
 import cube
 from cube import ledger
 from cube.blocks.commands import add_block_commands
+from cube.blocks.vectors import names_of_blocks
 from cube.command import run_command
 from cube.objects import explained
 
@@ -80,6 +83,8 @@ def _info(args: argparse.Namespace) -> int:
             f"{variable.name} {variable.dims}, {variable.dtype}: "
             f"{int(written.sum())} of {written.size} regions written"
         )
+    for name in names_of_blocks(args.url):
+        print(f"blocks/{name}: a panel")
     return 0
 
 

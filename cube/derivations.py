@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cube.errors import SpecError
+from cube.errors import PolygonError, SpecError
 from cube.polygons.ids import column_of
 from cube.transforms import Transform, transform_from
 
@@ -87,8 +87,12 @@ def derive(table: pd.DataFrame, plan: Sequence[Derivation]) -> pd.DataFrame:
             if name in out:
                 raise SpecError(f"There is a column {name!r} already; choose another name.")
         columns = [column_of(out, name) for name in step.columns]
-        out[step.name] = step.transform.forward(*columns)
-        out[step.name + STATE] = step.transform.state(*columns)
+        try:
+            out[step.name] = step.transform.forward(*columns)
+            out[step.name + STATE] = step.transform.state(*columns)
+        except PolygonError as error:
+            made = ", ".join(step.columns)
+            raise PolygonError(f"{step.name!r} cannot be made of {made}: {error}") from error
     return out
 
 

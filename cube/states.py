@@ -28,18 +28,21 @@ NUMBER, ZERO, MISSING, UNDEFINED = FLAG_VALUES
 
 
 def mapped(function: Callable[..., Any], *values: Any) -> Any:
-    """A function of float64 arrays of one shape, over arrays or over what pandas holds."""
+    """A function of float64 arrays of one shape, over arrays or over what pandas holds.
+
+    Beside a DataFrame a Series holds a number for each row.
+
+    Raises:
+        PolygonError: Something holds no numbers, or an infinite one; or rows, columns or shapes
+            differ.
+    """
     first = values[0]
-    frames = (pd.Series, pd.DataFrame)
     for other in values[1:]:
-        if isinstance(first, frames) and isinstance(other, frames):
-            if not first.index.equals(other.index):
-                raise PolygonError("Columns must have the same rows, in the same order.")
-        elif np.shape(first) != np.shape(other) and np.ndim(other):
-            raise PolygonError(
-                f"Values must have one shape. Received {np.shape(first)} and {np.shape(other)}."
-            )
-    result = function(*(_floats(v) for v in values))
+        _check_alike(first, other)
+    arrays = [_floats(v) for v in values]
+    if isinstance(first, pd.DataFrame):
+        arrays = [a[:, None] if a.ndim == 1 else a for a in arrays]
+    result = function(*arrays)
     if isinstance(first, pd.Series):
         return pd.Series(result, first.index, name=first.name)
     if isinstance(first, pd.DataFrame):
@@ -47,17 +50,39 @@ def mapped(function: Callable[..., Any], *values: Any) -> Any:
     return result
 
 
+def _check_alike(first: Any, other: Any) -> None:
+    """Refuse values that do not belong to one another place by place."""
+    frames = (pd.Series, pd.DataFrame)
+    by_row = isinstance(first, pd.DataFrame) and isinstance(other, pd.Series)
+    if isinstance(first, frames) and isinstance(other, frames):
+        if not first.index.equals(other.index):
+            raise PolygonError("Columns must have the same rows, in the same order.")
+        both = isinstance(first, pd.DataFrame) and isinstance(other, pd.DataFrame)
+        if both and not first.columns.equals(other.columns):
+            raise PolygonError("Tables must have the same columns, in the same order.")
+    if np.shape(first) != np.shape(other) and np.ndim(other) and not by_row:
+        raise PolygonError(
+            f"Values must have one shape. Received {np.shape(first)} and {np.shape(other)}."
+        )
+
+
 def _floats(values: Any) -> FloatArray:
-    try:
-        if isinstance(values, pd.Series | pd.DataFrame):
-            numbers = values.to_numpy("float64", na_value=np.nan)
-        else:
-            numbers = np.asarray(values, "float64")
-    except (TypeError, ValueError) as error:
-        raise PolygonError(f"Values to transform must be numbers: {error}.") from error
+    kinds = pd.api.types
+    columns = values.dtypes if isinstance(values, pd.DataFrame) else [_typed(values).dtype]
+    for dtype in columns:
+        if not kinds.is_numeric_dtype(dtype) or kinds.is_bool_dtype(dtype):
+            raise PolygonError(f"Values to transform must be numbers. Received {dtype}.")
+    if isinstance(values, pd.Series | pd.DataFrame):
+        numbers = values.to_numpy("float64", na_value=np.nan)
+    else:
+        numbers = np.asarray(values, "float64")
     if np.isinf(numbers).any():
         raise PolygonError("Values to transform must be finite, or NaN where nothing is known.")
     return numbers
+
+
+def _typed(values: Any) -> Any:
+    return values if isinstance(values, pd.Series) else np.asarray(values)
 
 
 def positive_or_zero(values: FloatArray) -> FloatArray:
@@ -90,6 +115,22 @@ def log_ratio(amounts: FloatArray, divisors: FloatArray) -> FloatArray:
     return log(amounts) - log(divisors)
 
 
+def exp(logs: FloatArray) -> FloatArray:
+    """Amounts of natural logarithms.
+
+    Raises:
+        PolygonError: One is too large for a number.
+    """
+    with np.errstate(over="ignore"):
+        amounts: FloatArray = np.exp(logs)
+    if (wrong := np.isinf(amounts)).any():
+        raise PolygonError(
+            f"Logarithms must be below {np.log(np.finfo('float64').max):.2f}. {int(wrong.sum())} "
+            f"of {logs.size} are not, e.g. {logs[wrong][0]}."
+        )
+    return amounts
+
+
 def ratio(amounts: FloatArray, divisors: FloatArray) -> FloatArray:
     """Amount over divisor, NaN where the divisor is 0 or one of them is NaN."""
     divisors = np.broadcast_to(positive_or_zero(divisors), amounts.shape)
@@ -107,6 +148,11 @@ def ratio_states(amounts: FloatArray, divisors: FloatArray) -> npt.NDArray[np.in
     codes = np.where((divisors == 0) & (amounts != 0), UNDEFINED, states(amounts))
     missing = np.isnan(divisors) | np.isnan(amounts)
     return np.where(missing, MISSING, codes).astype("int8")
+
+
+def difference_states(last: FloatArray, first: FloatArray) -> npt.NDArray[np.int8]:
+    """Number, or missing (one of them)."""
+    return np.where(np.isnan(last - first), MISSING, NUMBER).astype("int8")
 
 
 def with_zeros(values: Any, state: Any) -> Any:

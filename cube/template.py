@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -259,7 +260,16 @@ def remove_group(url: str | os.PathLike[str], path: str) -> None:
     Args:
         url: A cube, or an annex of one.
         path: Of a group that holds no variables, e.g. ``"coverage/tracts"``.
+
+    Raises:
+        SpecError: It is no such path: nothing else may be taken away.
+        StoreError: There is no cube or annex.
     """
+    if not re.fullmatch("[a-z][a-z0-9_]*/[a-z][a-z0-9_]*", path):
+        raise SpecError(
+            f"A group to take away needs a lower_snake_case name. Received "
+            f"{path.partition('/')[2]!r}."
+        )
     _at_home(url, lambda text, before: _without_group(text, before, path))
 
 

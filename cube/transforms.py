@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from types import MappingProxyType
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
@@ -20,6 +21,8 @@ from cube.errors import SpecError
 from cube.states import (
     FLAG_MEANINGS,
     FLAG_VALUES,
+    difference_states,
+    exp,
     log,
     log_ratio,
     mapped,
@@ -113,7 +116,7 @@ class Log:
 
     def inverse(self, values: Values, /, *, state: Any = None) -> Values:
         """Amounts; 0 where the state says zero, NaN where a logarithm is missing."""
-        return with_zeros(mapped(np.exp, values), state)
+        return with_zeros(mapped(exp, values), state)
 
     def state(self, values: Any, /) -> Any:
         """Number, zero or missing, int8."""
@@ -141,7 +144,7 @@ class PerCapita:
 
     def inverse(self, values: Values, population: Values, /, *, state: Any = None) -> Values:
         """Amounts, given the population."""
-        return with_zeros(mapped(lambda x, p: np.exp(x) * p, values, population), state)
+        return with_zeros(mapped(lambda x, p: exp(x) * p, values, population), state)
 
     def state(self, amount: Any, population: Any, /) -> Any:
         """Number, zero (the amount), missing, or undefined (an amount of nobody), int8."""
@@ -159,10 +162,13 @@ class Difference:
     Attributes:
         first: The earlier year or period, for the record.
         last: The later one.
+        log: False for columns that are logarithms already, such as of income per head, or whose
+            own change is meant: last minus first, of any sign.
     """
 
     first: str | int
     last: str | int
+    log: bool = True
     inputs: ClassVar[int] = 2
     recovers: ClassVar[int] = 1
 
@@ -173,24 +179,27 @@ class Difference:
             raise SpecError(f"A difference is between two years. Received {self.first!r} twice.")
 
     def forward(self, first: Values, last: Values, /) -> Values:
-        """Differences of logarithms, NaN where one of the amounts is zero or missing.
+        """Differences, NaN where one of the two is missing, or an amount whose log it takes is 0.
 
         Raises:
-            PolygonError: One is negative or infinite, or their rows differ.
+            PolygonError: An amount is negative, or a value infinite; or their rows differ.
         """
-        return mapped(log_ratio, last, first)
+        return mapped(log_ratio if self.log else np.subtract, last, first)
 
     def inverse(self, values: Values, first: Values, /, *, state: Any = None) -> Values:
-        """Last amounts, given the first ones."""
-        return with_zeros(mapped(lambda x, given: np.exp(x) * given, values, first), state)
+        """Last values, given the first ones."""
+        last = (lambda x, given: exp(x) * given) if self.log else np.add
+        return with_zeros(mapped(last, values, first), state)
 
     def state(self, first: Any, last: Any, /) -> Any:
-        """Number, zero (the last), missing, or undefined (the first is zero), int8."""
-        return mapped(ratio_states, last, first)
+        """Number, missing and, of logarithms, zero (the last) or undefined (the first is), int8."""
+        return mapped(ratio_states if self.log else difference_states, last, first)
 
     def describe(self) -> dict[str, Any]:
         """JSON-able form."""
-        return {"transform": "difference", "first": self.first, "last": self.last}
+        return {
+            "transform": "difference", "first": self.first, "last": self.last, "log": self.log
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,9 +218,7 @@ class Deflate:
     recovers: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
-        factors = {str(year): float(factor) for year, factor in self.factors.items()}
-        if wrong := [f"{y}: {f}" for y, f in factors.items() if not 0 < f < np.inf]:
-            raise SpecError(f"Factors of prices must be above 0. Received {', '.join(wrong)}.")
+        factors = _by_year(self.factors, "Factors")
         object.__setattr__(self, "year", str(self.year))
         object.__setattr__(self, "factors", factors)
         if self.year not in factors:
@@ -252,8 +259,8 @@ class Density:
     recovers: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.area_km2 < np.inf:
-            raise SpecError(f"An area in km2 must be above 0. Received {self.area_km2}.")
+        if not isinstance(self.area_km2, Real) or not 0 < self.area_km2 < np.inf:
+            raise SpecError(f"An area in km2 must be above 0. Received {self.area_km2!r}.")
 
     def forward(self, values: Values, /) -> Values:
         """Amounts per km2."""
@@ -310,8 +317,8 @@ class Chain:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "steps", tuple(self.steps))
-        if not self.steps or any(step.inputs != 1 for step in self.steps):
-            raise SpecError("A chain has one step or more, each of a single column.")
+        if not self.steps or not all(isinstance(s, Log | Deflate | Density) for s in self.steps):
+            raise SpecError("A chain has one step or more, each Log, Deflate or Density.")
         if any(isinstance(step, Log) for step in self.steps[:-1]):
             # What comes after a logarithm is no amount any more, and has no zero to tell.
             raise SpecError("A logarithm is the last step of a chain.")
@@ -354,15 +361,16 @@ def transform_from(data: Mapping[str, Any]) -> Any:
     Raises:
         SpecError: There is no such transform, or it takes other values.
     """
-    kind = _KINDS.get(str(data.get("transform")))
+    name = data.get("transform") if isinstance(data, dict) else None
+    kind = _KINDS.get(str(name))
     if kind is None:
         raise SpecError(
-            f"A transform is one of {', '.join(_KINDS)}. Received {data.get('transform')!r}."
+            f"A transform is one of {', '.join(_KINDS)}, as it says of itself. Received {data!r}."
         )
     try:
         return kind(**{key: value for key, value in data.items() if key != "transform"})
     except TypeError as error:
-        raise SpecError(f"Transform {data['transform']!r} cannot be rebuilt: {error}.") from error
+        raise SpecError(f"Transform {name!r} cannot be rebuilt: {error}.") from error
 
 
 def factors_of(index: Mapping[Any, float], *, base: str | int) -> dict[str, float]:
@@ -375,9 +383,15 @@ def factors_of(index: Mapping[Any, float], *, base: str | int) -> dict[str, floa
     Raises:
         SpecError: The base is not among the years, or a level is not above 0.
     """
-    levels = {str(year): float(level) for year, level in index.items()}
+    levels = _by_year(index, "Levels")
     if str(base) not in levels:
         raise SpecError(f"Prices are known of {', '.join(levels)}. Received base={base!r}.")
-    if wrong := [f"{y}: {v}" for y, v in levels.items() if not 0 < v < np.inf]:
-        raise SpecError(f"Levels of prices must be above 0. Received {', '.join(wrong)}.")
     return {year: levels[str(base)] / level for year, level in levels.items()}
+
+
+def _by_year(prices: Mapping[Any, float], what: str) -> dict[str, float]:
+    values: Mapping[Any, Any] = prices
+    good = {y: v for y, v in values.items() if isinstance(v, Real) and 0 < float(v) < np.inf}
+    if wrong := [f"{y}: {v!r}" for y, v in values.items() if y not in good]:
+        raise SpecError(f"{what} of prices must be above 0. Received {', '.join(wrong)}.")
+    return {str(year): float(value) for year, value in good.items()}

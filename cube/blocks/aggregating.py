@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from cube.blocks import panels
 from cube.blocks.aggregation import Aggregation, Request, Statistics
-from cube.blocks.estimates import Options, Series, columns
+from cube.blocks.estimates import Options, Summed, columns
 from cube.blocks.readings import Arrays, Job, Reading, Task, backward, check_positive, tasks
 from cube.blocks.statistics import check_fits, parsed
 from cube.blocks.summing import summed
@@ -106,8 +106,7 @@ def aggregate(  # noqa: PLR0913  (what to sum, how, and who does it)
     if missing == "refuse":
         work.check_written()
     run = partial(run_tasks, verb=work.verb, url=coverage.url, client=client, workers=workers)
-    size, totals = summed(work.job, work.tasks, run)
-    return work.panel(size, totals)
+    return work.panel(run)
 
 
 def plan_aggregate(  # noqa: PLR0913  (what to sum, and how)
@@ -118,6 +117,7 @@ def plan_aggregate(  # noqa: PLR0913  (what to sum, and how)
     statistics: Statistics = ("sum", "mean"),
     weights: str | None = None,
     errors: str | Mapping[str, str] | None = None,
+    transform: Any = None,
     workers: int | None = None,
 ) -> Plan:
     """Say what :func:`aggregate` will take; reads no pixel.
@@ -129,6 +129,7 @@ def plan_aggregate(  # noqa: PLR0913  (what to sum, and how)
         statistics: See :func:`aggregate`.
         weights: See :func:`aggregate`.
         errors: See :func:`aggregate`.
+        transform: See :func:`aggregate`; quantiles of what goes through one take more passes.
         workers: See :func:`aggregate`.
 
     Returns:
@@ -138,7 +139,12 @@ def plan_aggregate(  # noqa: PLR0913  (what to sum, and how)
         SpecError: See :func:`aggregate`.
     """
     request = Request(
-        names=names, times=times, statistics=statistics, weights=weights, errors=errors
+        names=names,
+        times=times,
+        statistics=statistics,
+        weights=weights,
+        errors=errors,
+        transform=transform,
     )
     work = Aggregation.of(coverage, request)
     return Plan(
@@ -194,7 +200,7 @@ def aggregate_array(  # noqa: PLR0913  (what to sum, and how)
         conserve=conserve,
     )
     check_fits(options.statistics, variable)
-    rasters = _rasters(coverage, values, bands, weights, errors)
+    rasters = rasters_of(coverage, values, bands, weights=weights, errors=errors)
     rasters = Rasters(
         values=backward(transform, rasters.values), weights=rasters.weights, errors=rasters.errors
     )
@@ -204,11 +210,9 @@ def aggregate_array(  # noqa: PLR0913  (what to sum, and how)
         Wanted.of(options.statistics, errors=bool(options.errors)),
         conserve=conserve,
     )
-    series = Series(
-        names=panels.prefixes(variable), variable=variable, totals=[totals], varies=False
-    )
+    found = Summed(variable=variable, totals=totals, size=size)
     attrs = panels.origin(coverage, options.describe())
-    return panels.panel(coverage, columns(series, size, options), attrs)
+    return panels.panel(coverage, columns(found, options), attrs)
 
 
 def array_totals(
@@ -237,13 +241,20 @@ def _described(name: str, bands: Sequence[str] | None) -> StackSpec | LayerSpec:
     return StackSpec(name=name, dtype="float64", static=True, bands=tuple(bands))
 
 
-def _rasters(
+def rasters_of(
     coverage: Coverage,
     values: npt.NDArray[Any],
     bands: Sequence[str] | None,
-    weights: npt.NDArray[Any] | None,
-    errors: npt.NDArray[Any] | None,
+    *,
+    weights: npt.NDArray[Any] | None = None,
+    errors: npt.NDArray[Any] | None = None,
 ) -> Rasters:
+    """Arrays of the whole grid, checked.
+
+    Raises:
+        SpecError: They have another shape, or hold no numbers.
+        PolygonError: Weights or errors are negative or infinite.
+    """
     grid = tuple(int(n) for n in coverage.grid.shape)
     shape = grid if bands is None else (len(bands), *grid)
     for what, given, wanted in (
@@ -253,18 +264,21 @@ def _rasters(
     ):
         if given is not None and np.shape(given) != wanted:
             raise SpecError(f"{what} must have the shape {wanted}. Received {np.shape(given)}.")
-    for what, given in (("weights", weights), ("errors", errors)):
+    found = Rasters(
+        values=_floats(values, "values").reshape(-1, *grid),
+        weights=None if weights is None else _floats(weights, "weights"),
+        errors=None if errors is None else _floats(errors, "errors").reshape(-1, *grid),
+    )
+    for what, given in (("weights", found.weights), ("errors", found.errors)):
         if given is not None:
             check_positive(given, what)
-    return Rasters(
-        values=_floats(values).reshape(-1, *grid),
-        weights=None if weights is None else _floats(weights),
-        errors=None if errors is None else _floats(errors).reshape(-1, *grid),
-    )
+    return found
 
 
-def _floats(values: npt.NDArray[Any]) -> FloatArray:
+def _floats(values: npt.NDArray[Any], what: str) -> FloatArray:
     """As float32 or float64, without a copy where it is."""
     values = np.asarray(values)
+    if values.dtype.kind not in "fiub":
+        raise SpecError(f"{what} must be an array of numbers. Received one of {values.dtype}.")
     kept = values.dtype in (np.float32, np.float64) and values.dtype.isnative
     return np.ascontiguousarray(values, dtype=values.dtype if kept else "float64")

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
 
 from cube import ledger
 from cube.blocks import panels
-from cube.blocks.estimates import Options, Series, columns
+from cube.blocks.estimates import Options, Summed, columns
 from cube.blocks.panels import Column
-from cube.blocks.quantiles import digits_of
+from cube.blocks.quantiles import PENDING_BYTES, digits_of
 from cube.blocks.readings import Job, Reading, Stored, Task, tasks
 from cube.blocks.statistics import Quantile, check_fits, parsed
-from cube.blocks.tallies import Totals, Wanted
+from cube.blocks.summing import Runner, summed
+from cube.blocks.tallies import Wanted
 from cube.coverage.handle import Coverage
 from cube.errors import SpecError, StoreError
 from cube.spec import CubeSpec, LayerSpec
 from cube.template import read_spec
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
     import xarray as xr
+
+SUMS_BYTES = 512_000_000
+"""Of sums that are held at once: periods and layers that take more are read one after the other."""
 
 Statistics = str | Quantile | Sequence[str | Quantile]
 
@@ -149,31 +154,73 @@ class Aggregation:
         variables = [self.spec.variable(name) for name in self._read_of(reading)]
         return sum(v.storage.itemsize * math.prod(v.inner_shape) for v in variables)
 
-    def panel(self, size: npt.NDArray[np.float64], totals: Sequence[Totals]) -> xr.Dataset:
-        """The panel, from the totals of all readings."""
+    def panel(self, run: Runner) -> xr.Dataset:
+        """Do it.
+
+        Args:
+            run: Who does the tasks.
+
+        Raises:
+            CubeError: What a task raised.
+        """
         coverage = self.job.coverage
         attrs = panels.origin(coverage, self.options.describe(), self.spec, self._all_names())
         varies = not all(self.spec.variable(name).static for name in self.names)
         periods = [self.spec.calendar[time] for time in self.times] if varies else []
-        return panels.panel(coverage, self._columns(size, totals), attrs, periods)
+        return panels.panel(coverage, self._columns(run), attrs, periods)
 
     def _all_names(self) -> list[str]:
         return sorted({name for reading in self.job.readings for name in self._read_of(reading)})
 
-    def _columns(self, size: npt.NDArray[np.float64], totals: Sequence[Totals]) -> Iterator[Column]:
-        for name in self.names:
-            variable = self.spec.variable(name)
-            pairs = zip(self.job.readings, totals, strict=True)
-            series = Series(
-                names=panels.prefixes(variable),
-                variable=variable,
-                totals=[total for reading, total in pairs if reading.name == name],
-                varies=not variable.static,
-            )
-            yield from columns(series, size, self.options)
+    def _columns(self, run: Runner) -> Iterator[Column]:
+        for name, found in groupby(self._summed(run), key=lambda one: one.variable.name):
+            each = (columns(one, self.options) for one in found)
+            static = self.spec.variable(name).static
+            yield from next(each) if static else _over_time(each, len(self.times))
+
+    def _summed(self, run: Runner) -> Iterator[Summed]:
+        """Sums of every reading, in their order; never many at once."""
+        for readings in self.batches():
+            size, totals = summed(replace(self.job, readings=readings), self.tasks, run)
+            for reading in readings:
+                variable = self.spec.variable(reading.name)
+                yield Summed(variable=variable, totals=totals.pop(0), size=size)
+
+    def batches(self) -> list[tuple[Reading, ...]]:
+        """Readings in their order, as many together as :data:`SUMS_BYTES` hold."""
+        out: list[tuple[Reading, ...]] = []
+        left = 0
+        for reading in self.job.readings:
+            needed = self._sums_bytes(reading)
+            if needed > left:
+                out, left = [*out, ()], SUMS_BYTES
+            out[-1] += (reading,)
+            left -= needed
+        return out
+
+    def _sums_bytes(self, reading: Reading) -> int:
+        """Of the sums of all polygons, and of the histograms of quantiles."""
+        wanted = reading.wanted
+        rows = wanted.classes or 2 * wanted.rows + 3 * len(wanted.levels)
+        waiting = PENDING_BYTES * max(1, len(wanted.levels)) if wanted.levels else 0
+        return reading.bands * (rows * 8 * self.job.coverage.polygons + waiting)
+
+
+def _over_time(each: Iterable[Iterable[Column]], times: int) -> list[Column]:
+    """Columns (polygon, time), from those of one time after the other."""
+    out: list[Column] = []
+    for time, of_time in enumerate(each):
+        for i, column in enumerate(of_time):
+            if time == 0:
+                whole = np.empty((len(column.values), times), column.values.dtype)
+                out.append(replace(column, values=whole))
+            out[i].values[:, time] = column.values
+    return out
 
 
 def _listed(names: str | Sequence[str], what: str) -> tuple[str, ...]:
+    if not isinstance(names, Iterable):
+        raise SpecError(f"{what} must be text, or a list of it. Received {names!r}.")
     found = (names,) if isinstance(names, str) else tuple(dict.fromkeys(map(str, names)))
     if not found:
         raise SpecError(f"{what} must hold at least one. Received none.")
@@ -230,7 +277,7 @@ def _times(
     if times is None:
         return tuple(range(len(spec.calendar)))
     if all(spec.variable(name).static for name in names):
-        raise SpecError(f"{', '.join(names)} have no time dimension; leave out times={times!r}.")
+        raise SpecError(f"{names[0]!r} has no time dimension; leave out times={times!r}.")
     # In the order of time, as the calendar is.
     return tuple(sorted({spec.time_index(label) for label in _listed(times, "times")}))
 

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cube.blocks.aggregating import array_totals
+from cube.blocks.aggregating import array_totals, rasters_of
 from cube.blocks.readings import Job, Reading, Stored, tasks
 from cube.blocks.statistics import parsed
 from cube.blocks.summing import summed
-from cube.blocks.tallies import Rasters, Totals, Wanted
+from cube.blocks.tallies import Totals, Wanted
 from cube.coverage.handle import Coverage
 from cube.run import run_tasks
 from cube.spec import StackSpec
@@ -71,9 +71,12 @@ def collect_array(
         coverage: Shares of the polygons.
         values: Floats of the whole grid, (y, x), or (band, y, x) with ``bands``; NaN = nodata.
         bands: Names of the bands.
+
+    Raises:
+        SpecError: The values have another shape than the grid, or are no numbers.
     """
-    cube = np.ascontiguousarray(values).reshape(-1, *values.shape[-2:])
-    size, totals = array_totals(coverage, Rasters(values=cube), Wanted.of(_STATISTICS))
+    rasters = rasters_of(coverage, values, bands)
+    size, totals = array_totals(coverage, rasters, Wanted.of(_STATISTICS))
     return _table(coverage, size, totals, bands)
 
 

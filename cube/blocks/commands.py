@@ -7,20 +7,26 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 import cube
-from cube.blocks import aggregating, exporting
+from cube.blocks import aggregating, exporting, vectors
 from cube.blocks import members as blocks
 from cube.blocks.tabulating import Column, TableLayout
 from cube.blocks.value_tables import read_values
 from cube.crosswalks import tables as crosswalk_tables
+from cube.errors import SpecError
+from cube.files import check_free, whole_file
 from cube.labels import labelling as labels
-from cube.objects import explained
 from cube.polygons.ids import column_of
 
 if TYPE_CHECKING:
     import geopandas as gpd
+    import xarray as xr
 
 _HOW = ("extensive", "intensive", "share")
+
+_TABLES = ".parquet, .gpkg, .csv or .dta"
 
 
 def add_block_commands(commands: Any) -> None:
@@ -28,6 +34,8 @@ def add_block_commands(commands: Any) -> None:
     _add_cover(commands)
     _add_label(commands)
     _add_aggregate(commands)
+    _add_export(commands)
+    _add_map(commands)
     _add_collect(commands)
     _add_crosswalk(commands)
 
@@ -113,30 +121,43 @@ def _label(args: argparse.Namespace) -> int:
 
 # ---------------------------------------------------------------------------- pixels to polygons
 def _add_aggregate(commands: Any) -> None:
-    aggregate = commands.add_parser("aggregate", help="statistics of layers by block, as a file")
+    aggregate = commands.add_parser("aggregate", help="statistics of layers by block, as a panel")
     aggregate.add_argument("url")
     aggregate.add_argument("coverage", help="name of the polygon set")
     aggregate.add_argument("layers", nargs="+", help="layers or stacks")
     aggregate.add_argument("--statistics", type=_listed, default=["sum", "mean"], help="a,b,c")
     aggregate.add_argument("--times", type=_listed, help="labels of periods, a,b; all by default")
     aggregate.add_argument("--weights", help="layer that weighs pixels")
-    aggregate.add_argument("--into", help="where the coverage is kept, if not in the cube")
+    aggregate.add_argument(
+        "--conserve", action="store_true", help="divide pixels among the blocks that they meet"
+    )
+    aggregate.add_argument(
+        "--missing", choices=("refuse", "nodata"), default="refuse", help="what was never written"
+    )
+    aggregate.add_argument(
+        "--into", help="where the coverage is kept, and what is saved, if not in the cube"
+    )
     aggregate.add_argument(
         "--geometry", help="file of the polygons, to write them, too; with --id, matched by ids"
     )
     _add_polygon_options(aggregate)
-    aggregate.add_argument("--wide", action="store_true", help="a row a block, a column a period")
-    _add_out(aggregate, ".parquet, .gpkg, .csv or .dta")
+    _add_wide(aggregate)
+    aggregate.add_argument("--save", metavar="NAME", help="keep the panel in the cube")
+    _add_out(aggregate, _TABLES, required=False)
     aggregate.set_defaults(call=_aggregate)
 
 
-def _add_out(command: argparse.ArgumentParser, kinds: str) -> None:
-    command.add_argument("--out", type=Path, required=True, help=f"file to write: {kinds}")
-    command.add_argument("--overwrite", action="store_true", help="replace a file that lies there")
+def _add_wide(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--wide", action="store_true", help="a row a block, a column a period")
+
+
+def _add_out(command: argparse.ArgumentParser, kinds: str, *, required: bool = True) -> None:
+    command.add_argument("--out", type=Path, required=required, help=f"file to write: {kinds}")
+    command.add_argument("--overwrite", action="store_true", help="replace what lies there")
 
 
 def _aggregate(args: argparse.Namespace) -> int:
-    exporting.check_target(args.out, overwrite=args.overwrite)  # before the long work
+    _check_targets(args)  # before the long work
     coverage = cube.coverage.load(args.url, args.coverage, into=args.into)
     drawn = _polygons(args, args.geometry, []) if args.geometry else None
     panel = aggregating.aggregate(
@@ -145,13 +166,73 @@ def _aggregate(args: argparse.Namespace) -> int:
         times=args.times,
         statistics=args.statistics,
         weights=args.weights,
+        conserve=args.conserve,
+        missing=args.missing,
     )
     if drawn is not None:
         panel = blocks.with_geometry(panel, drawn, id=args.id)
+    if args.save is not None:
+        place = cube.save_blocks(
+            args.url, args.save, panel, into=args.into, overwrite=args.overwrite
+        )
+        print(f"{place}, blocks/{args.save}: {_size(panel)}")
+    if args.out is not None:
+        _export(panel, args)
+    return 0
+
+
+def _check_targets(args: argparse.Namespace) -> None:
+    if args.out is None and args.save is None:
+        raise SpecError("Say where the panel goes: --out a file, --save a name, or both.")
+    if args.out is not None:
+        exporting.check_target(args.out, overwrite=args.overwrite)
+    if args.save is not None:
+        vectors.check_name(args.save)
+
+
+def _export(panel: xr.Dataset, args: argparse.Namespace) -> None:
     layout: TableLayout = "wide" if args.wide else "long"
     exporting.export(panel, args.out, layout=layout, overwrite=args.overwrite)
+    print(f"{args.out}: {_size(panel)}")
+
+
+def _size(panel: xr.Dataset) -> str:
     times = f" x {panel.sizes['time']} periods" if "time" in panel.sizes else ""
-    print(f"{args.out}: {panel.sizes['block']} blocks{times}")
+    return f"{panel.sizes['block']} blocks{times}"
+
+
+def _add_panel(command: argparse.ArgumentParser) -> None:
+    command.add_argument("url")
+    command.add_argument("name", help="of a panel that was saved")
+    command.add_argument("--into", help="where the panel is kept, if not in the cube")
+
+
+def _add_export(commands: Any) -> None:
+    export = commands.add_parser("export", help="a panel that was saved, as a file")
+    _add_panel(export)
+    _add_wide(export)
+    _add_out(export, _TABLES)
+    export.set_defaults(call=_export_saved)
+
+
+def _export_saved(args: argparse.Namespace) -> int:
+    exporting.check_target(args.out, overwrite=args.overwrite)
+    _export(cube.open_blocks(args.url, args.name, into=args.into), args)
+    return 0
+
+
+def _add_map(commands: Any) -> None:
+    drawing = commands.add_parser("map", help="a variable of a panel that was saved, as a picture")
+    _add_panel(drawing)
+    drawing.add_argument("variable")
+    drawing.add_argument("--time", help="label of the period, for what varies with time")
+    _add_out(drawing, ".png")
+    drawing.set_defaults(call=_map)
+
+
+def _map(args: argparse.Namespace) -> int:
+    panel = cube.open_blocks(args.url, args.name, into=args.into)
+    print(cube.panel_map(panel, args.variable, args.out, args.time, overwrite=args.overwrite))
     return 0
 
 
@@ -166,10 +247,13 @@ def _add_collect(commands: Any) -> None:
 
 
 def _collect(args: argparse.Namespace) -> int:
+    check_free(args.out, overwrite=True)
     coverage = cube.coverage.load(args.url, args.coverage)
     table = cube.collect(coverage, args.layer, time=args.time)
-    with explained(args.out):
-        table.rename_axis("polygon").to_csv(args.out)
+    if coverage.ids is not None:
+        table.index = pd.Index(coverage.ids)
+    with whole_file(args.out, overwrite=True) as partial:
+        table.rename_axis("polygon").to_csv(partial)
     print(f"{args.out}: {len(table)} polygons")
     return 0
 

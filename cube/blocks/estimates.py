@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from cube.blocks import class_counts
-from cube.blocks.panels import Column
+from cube.blocks.panels import Column, prefixes
 from cube.blocks.statistics import Statistic, units_of
 from cube.blocks.tallies import Totals
 from cube.errors import SpecError
 from cube.spec import LayerSpec, StackSpec
 from cube.states import FLAG_MEANINGS, FLAG_VALUES
+from cube.transforms import Transform
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -63,7 +64,12 @@ class Options:
     def _check_transform(self) -> None:
         if self.transform is None:
             return
-        if getattr(self.transform, "inputs", 1) != 1:
+        if not isinstance(self.transform, Transform):
+            raise SpecError(
+                f"transform= is a declared transform, such as cube.transforms.Log(). "
+                f"Received {self.transform!r}."
+            )
+        if self.transform.inputs != 1:
             raise SpecError(
                 f"Pixels go through a transform of one input. Received {self.transform!r}, of "
                 f"{self.transform.inputs}."
@@ -88,77 +94,66 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Series:
-    """The totals of one layer or stack.
+class Summed:
+    """What was summed of one layer or stack at one time.
 
     Attributes:
-        names: Of the layer, or of each band.
-        variable: What it is.
-        totals: One, or one for every period.
-        varies: Whether it varies with time.
+        variable: The layer or stack.
+        totals: Its sums.
+        size: Sum of shares of each polygon, float64 (polygon,).
     """
 
-    names: Sequence[str]
     variable: StackSpec | LayerSpec
-    totals: Sequence[Totals]
-    varies: bool
-
-    def over_time(self, values: Iterable[FloatArray]) -> FloatArray:
-        """Values of each time as (polygon, time), or (polygon,) without time."""
-        each = list(values)
-        return np.stack(each, axis=1) if self.varies else each[0]
+    totals: Totals
+    size: npt.NDArray[np.float64]
 
 
-def columns(series: Series, size: FloatArray, options: Options) -> Iterator[Column]:
-    """Columns of a layer or stack.
+def columns(summed: Summed, options: Options) -> Iterator[Column]:
+    """Columns of a layer or stack at one time, (polygon,) each.
 
     Args:
-        series: Its totals.
-        size: Sum of shares of each polygon, float64 (polygon,).
+        summed: Its sums.
         options: What to say.
     """
-    for band, name in enumerate(series.names):
+    size = summed.size
+    for band, name in enumerate(prefixes(summed.variable)):
         for statistic in options.statistics:
             if statistic.family == "classes":
-                yield from _of_classes(series, statistic)
+                yield from _of_classes(summed, statistic)
             else:
-                yield from _of_band(series, band, statistic, options)
-        shares = (
-            np.divide(t.weight(band), size, out=np.zeros_like(size), where=size > 0)
-            for t in series.totals
-        )
+                yield from _of_band(summed, band, statistic, options)
+        weight = summed.totals.weight(band)
         yield Column(
             name=f"{name}_valid_share",
-            values=series.over_time(shares),
+            values=np.divide(weight, size, out=np.zeros_like(size), where=size > 0),
             attrs={
-                "long_name": f"share of pixels that hold {_title(series, band)}",
+                "long_name": f"share of pixels that hold {_title(summed.variable, band)}",
                 "units": "1",
                 "cell_methods": "area: mean",
             },
         )
 
 
-def _title(series: Series, band: int) -> str:
-    title = series.variable.long_name or series.variable.name
-    if isinstance(series.variable, StackSpec):
-        return f"{title}, {series.variable.bands[band]}"
-    return title
+def _title(variable: StackSpec | LayerSpec, band: int) -> str:
+    title = variable.long_name or variable.name
+    return f"{title}, {variable.bands[band]}" if isinstance(variable, StackSpec) else title
 
 
-def _of_band(series: Series, band: int, statistic: Statistic, options: Options) -> Iterator[Column]:
-    values = series.over_time(
-        t.value(statistic, band, correlation_px=options.correlation_px) for t in series.totals
-    )
-    name = f"{series.names[band]}_{statistic.name}"
+def _of_band(summed: Summed, band: int, statistic: Statistic, options: Options) -> Iterator[Column]:
+    variable = summed.variable
+    values = summed.totals.value(statistic, band, correlation_px=options.correlation_px)
+    name = f"{prefixes(variable)[band]}_{statistic.name}"
     attrs = {
-        "long_name": f"{statistic.text} {_title(series, band)}",
-        "units": units_of(statistic, series.variable.units, options.weight_units),
+        "long_name": f"{statistic.text} {_title(variable, band)}",
+        "units": units_of(statistic, variable.units, options.weight_units),
         "cell_methods": statistic.cell_methods
         + (f" (weighted by {options.weights})" if statistic.family == "weighted" else ""),
     }
     if options.transform is None or statistic.family == "count":
         yield Column(name=name, values=values, attrs=attrs)
         return
+    kind = options.transform.describe()["transform"]
+    attrs["long_name"] = f"{kind} of the {statistic.text} amounts behind {_title(variable, band)}"
     yield Column(name=name, values=options.transform.forward(values), attrs=attrs)
     yield Column(
         name=f"{name}_state",
@@ -172,26 +167,24 @@ def _of_band(series: Series, band: int, statistic: Statistic, options: Options) 
     )
 
 
-def _of_classes(series: Series, statistic: Statistic) -> Iterator[Column]:
-    layer = series.variable
+def _of_classes(summed: Summed, statistic: Statistic) -> Iterator[Column]:
+    layer, counts = summed.variable, summed.totals.classes
     if not isinstance(layer, LayerSpec):
         return
     attrs: dict[str, Any] = {"units": "1", "cell_methods": statistic.cell_methods}
     if statistic.name == "majority":
-        values = series.over_time(class_counts.majority(t.classes, layer) for t in series.totals)
         attrs |= {
-            "long_name": f"{statistic.text} {_title(series, 0)}",
+            "long_name": f"{statistic.text} {_title(layer, 0)}",
             "flag_values": [code for code, _ in layer.classes],
             "flag_meanings": " ".join(class_counts.names(layer)),
         }
-        yield Column(name=f"{layer.name}_majority", values=values, attrs=attrs)
+        majority = class_counts.majority(counts, layer)
+        yield Column(name=f"{layer.name}_majority", values=majority, attrs=attrs)
         return
-    shares = [class_counts.shares_of(t.classes) for t in series.totals]
-    for i, (name, (_, meaning)) in enumerate(
-        zip(class_counts.names(layer), layer.classes, strict=True)
-    ):
+    names, shares = class_counts.names(layer), class_counts.shares_of(counts)
+    for name, (_, meaning), share in zip(names, layer.classes, shares, strict=True):
         yield Column(
             name=f"{layer.name}_{name}_share",
-            values=series.over_time(share[i] for share in shares),
-            attrs=attrs | {"long_name": f"share of {meaning} in {_title(series, 0)}"},
+            values=share,
+            attrs=attrs | {"long_name": f"share of {meaning} in {_title(layer, 0)}"},
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from cube.blocks.members import BLOCK, GEOMETRY, crs_of, dates, is_text, shapes_of
+from cube.blocks.members import BLOCK, GEOMETRY, crs_of, date_unit, is_text, shapes_of
 from cube.blocks.stata import write_stata
 from cube.blocks.tabulating import Column, TableLayout, columns_of
 from cube.errors import SpecError, StoreError
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyproj
     import xarray as xr
+
+ROWS = 1 << 17
+"""Rows of a table that are written together, and in Parquet form a row group."""
 
 
 def export(
@@ -94,7 +97,7 @@ class _Drawn:
 
     Attributes:
         shapes: Object (polygon,).
-        rows: int64 (row,): the polygon of each row.
+        rows: int64 (row,): the polygon of each row, ascending.
         crs: Of their coordinates.
     """
 
@@ -111,6 +114,11 @@ class _Drawn:
         check_shapes(shapes)
         each = np.repeat(np.arange(len(shapes)), rows // max(len(shapes), 1))
         return cls(shapes=shapes, rows=each, crs=crs_of(panel))
+
+    def wkb(self, rows: slice) -> npt.NDArray[Any]:
+        """Well-known binary of some rows' polygons, each made once."""
+        each = self.rows[rows]
+        return shapely.to_wkb(self.shapes[each[0] : each[-1] + 1])[each - each[0]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -142,12 +150,18 @@ def _write(table: _Table, path: str | os.PathLike[str], *, overwrite: bool) -> s
     return str(file)
 
 
-def _arrow(column: Column) -> pa.Array:
-    """A column as Arrow has it; what is missing is null."""
+def _arrow(values: npt.NDArray[Any]) -> pa.Array:
+    """Values of a column as Arrow has them; what is missing is null."""
     import pyarrow as pa
 
-    kind = pa.string() if is_text(column.values) else None
-    return pa.array(column.values, kind, from_pandas=kind is None)
+    kind = pa.string() if is_text(values) else None
+    return pa.array(values, kind, from_pandas=kind is None)
+
+
+def _slices(table: _Table) -> Iterator[slice]:
+    """Rows that are written together."""
+    for first in range(0, len(table.columns[0].values), ROWS):
+        yield slice(first, first + ROWS)
 
 
 # --------------------------------------------------------------------------------------- Parquet
@@ -155,21 +169,23 @@ def _write_parquet(table: _Table, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    arrays = [_arrow(c) for c in table.columns]
-    fields = [_field(c, a.type) for c, a in zip(table.columns, arrays, strict=True)]
-    metadata = {}
+    fields, metadata = [_field(c) for c in table.columns], {}
     if table.drawn is not None:
-        wkb = shapely.to_wkb(table.drawn.shapes)[table.drawn.rows]
-        arrays.append(pa.array(wkb, pa.binary()))
         fields.append(pa.field(GEOMETRY, pa.binary()))
         metadata["geo"] = json.dumps(_geo(table.drawn))
     schema = pa.schema(fields, metadata=metadata)
-    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), path, compression="zstd")
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for rows in _slices(table):
+            arrays = [_arrow(c.values[rows]) for c in table.columns]
+            if table.drawn is not None:
+                arrays.append(pa.array(table.drawn.wkb(rows), pa.binary()))
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
 
 
-def _field(column: Column, kind: pa.DataType) -> pa.Field:
+def _field(column: Column) -> pa.Field:
     import pyarrow as pa
 
+    kind = _arrow(column.values[:0]).type
     known = {"description": column.label, "units": column.units}
     if column.classes:
         known["classes"] = json.dumps({str(k): v for k, v in column.classes.items()})
@@ -197,28 +213,53 @@ def _write_gpkg(table: _Table, path: Path) -> None:
             "A GeoPackage needs polygons, and the panel has no geometry; attach it with "
             "cube.with_geometry."
         )
+    columns = {c.name: c.values for c in table.columns}
+    taken = {name.lower() for name in columns}
+    # Columns of its own, which SQLite tells from others by letters of any case.
+    row, shape = (_free(name, taken) for name in ("fid", "geom"))
     frame = gpd.GeoDataFrame(
-        {c.name: c.values for c in table.columns},
+        columns,
         geometry=table.drawn.shapes[table.drawn.rows],
         crs=table.drawn.crs,
     )
     try:
-        frame.to_file(path, driver="GPKG", layer="blocks", engine="pyogrio")
-    except (pyogrio.errors.DataSourceError, ValueError) as error:
+        frame.to_file(
+            path, driver="GPKG", layer="blocks", engine="pyogrio", FID=row, GEOMETRY_NAME=shape
+        )
+    except (
+        pyogrio.errors.DataSourceError,
+        pyogrio.errors.DataLayerError,
+        ValueError,
+    ) as error:
         reason = " ".join(str(error).split())  # in one line
         raise StoreError(f"The table cannot be written as GeoPackage: {reason}") from error
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    """A name, with as many ``_`` as it needs to be none of those taken."""
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _write_csv(table: _Table, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.csv
 
-    columns = {
-        c.name: pa.array(dates(c.values)) if c.values.dtype.kind == "M" else _arrow(c)
+    units = {c.name: date_unit(c.values) for c in table.columns if c.values.dtype.kind == "M"}
+    fields = [
+        (c.name, pa.string() if c.name in units else _arrow(c.values[:0]).type)
         for c in table.columns
-    }
+    ]
+    schema = pa.schema(fields)
     # Text in quotes and numbers without: that tells programs that "007" is text.
-    pyarrow.csv.write_csv(pa.table(columns), path)
+    with pyarrow.csv.CSVWriter(path, schema) as writer:
+        for rows in _slices(table):
+            parts = {c.name: c.values[rows] for c in table.columns}
+            for name, unit in units.items():
+                parts[name] = np.datetime_as_string(parts[name], unit=unit).astype(object)
+            arrays = [_arrow(values) for values in parts.values()]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
 
 
 def _write_stata(table: _Table, path: Path) -> None:

@@ -101,7 +101,8 @@ def _values(panel: xr.Dataset, variable: str, time: str | None) -> npt.NDArray[n
         periods = periods_of(panel)
         if time not in periods:
             raise SpecError(
-                f"{variable!r} varies with time; give time= as one of {', '.join(periods)}. "
+                f"{variable!r} varies with time; give time= as one of "
+                f"{', '.join(map(repr, periods))}. "
                 f"Received {time!r}."
             )
         found = found.isel({TIME: periods.index(time)})

@@ -8,7 +8,7 @@ where statistics vary with it, with the starts of periods as ``time`` and their 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ import pandas as pd
 import xarray as xr
 
 from cube.errors import PolygonError, SpecError
+from cube.polygons.columns import ids_as_text
 from cube.polygons.geometries import check_shapes
 from cube.polygons.reading import polygons_digest
 
@@ -34,7 +35,8 @@ def check_panel(panel: Any) -> None:
 
     Raises:
         SpecError: It has no ``block``, or its times are not those of a panel.
-        PolygonError: Ids of blocks are missing, of several kinds, or appear twice.
+        PolygonError: There are no blocks; or their ids are missing, of several kinds, or appear
+            twice.
     """
     if not isinstance(panel, xr.Dataset) or not {BLOCK} <= {*panel.dims} & {*panel.coords}:
         raise SpecError(
@@ -42,6 +44,8 @@ def check_panel(panel: Any) -> None:
             f"cube.aggregate makes it. Received {_described(panel)}."
         )
     ids = ids_of(panel)
+    if not len(ids):
+        raise PolygonError("A panel of one block or more was expected. Received none.")
     repeated = pd.Series(ids).duplicated().to_numpy()
     if repeated.any():
         raise PolygonError(
@@ -117,9 +121,12 @@ def periods_of(panel: xr.Dataset) -> list[str]:
 
 def dates(times: npt.NDArray[np.datetime64]) -> npt.NDArray[Any]:
     """Times as ISO 8601 text: days where all are midnight, else seconds."""
-    days = times.astype("datetime64[D]")
-    whole = bool((days == times).all())
-    return np.datetime_as_string(times, unit="D" if whole else "s").astype(object)
+    return np.datetime_as_string(times, unit=date_unit(times)).astype(object)
+
+
+def date_unit(times: npt.NDArray[np.datetime64]) -> Literal["D", "s"]:
+    """Days where all times are midnight, else seconds."""
+    return "D" if bool((times.astype("datetime64[D]") == times).all()) else "s"
 
 
 def shapes_of(panel: xr.Dataset) -> npt.NDArray[Any]:
@@ -163,9 +170,9 @@ def with_geometry(
     Args:
         panel: Statistics by block.
         polygons: One a block, in the panel's order, in any CRS.
-        id: Column of their ids, compared with the panel's one by one. Without it the polygons
-            must be those that the panel was made with, by their digest; or, where the panel
-            knows no digest, its ids must be the numbers of rows.
+        id: Column of their ids, compared with the panel's one by one, as text. Without it the
+            polygons must be those that the panel was made with, by their digest; or, where the
+            panel knows no digest, its ids must be the numbers of rows.
         columns: Further columns to keep as coordinates of the blocks.
 
     Returns:
@@ -210,13 +217,15 @@ def _check_ids(ids: npt.NDArray[Any], polygons: gpd.GeoDataFrame, id: str) -> No
         raise SpecError(
             f"There is no column {id!r}. There are: {', '.join(map(str, polygons.columns))}."
         )
-    theirs = polygons[id].to_numpy().astype(object)
-    differ = np.array([a != b for a, b in zip(ids.tolist(), theirs, strict=True)])
+    # As text, which coverages keep: a panel says '7' of what a file has as 7.
+    theirs = ids_as_text(polygons[id])
+    differ = np.array([str(a) != b for a, b in zip(ids.tolist(), theirs, strict=True)])
     if differ.any():
         row = int(np.flatnonzero(differ)[0])
         raise PolygonError(
             f"Polygons must come in the order of the panel's blocks. In {int(differ.sum())} rows "
-            f"they do not, the first is {row}: block {ids[row]!r}, polygon {theirs[row]!r}."
+            f"they do not, the first is {row}: block {str(ids[row])!r}, polygon {theirs[row]!r}. "
+            f"Bring them into it first, e.g. with GeoDataFrame.set_index and loc."
         )
 
 

@@ -137,8 +137,15 @@ def centre(weight, total, low, high):
 @numba.njit(nogil=True, cache=True)
 def _simple(values, top, left, runs, edges, m):
     """Sum of shares, sum of share x value, least and greatest value of one polygon."""
+    count, total, low, high = _along_runs(values, top, left, runs, m)
+    weight, more, lower, higher = _along_edges(values, top, left, edges, m)
+    return count + weight, total + more, min(low, lower), max(high, higher)
+
+
+@numba.njit(nogil=True, cache=True)
+def _along_runs(values, top, left, runs, m):
+    """Number, sum, least and greatest value of the whole pixels of one polygon."""
     first, row, start, stop = runs
-    edge, edge_row, edge_col, share = edges
     count = 0
     # Two of each side by side: what is done to a pixel need not wait for the one before.
     total, total2 = 0.0, 0.0
@@ -148,7 +155,7 @@ def _simple(values, top, left, runs, edges, m):
         y = np.uintp(top + row[i])
         x, end = np.uintp(left + start[i]), np.uintp(left + stop[i])
         if (stop[i] - start[i]) % 2:
-            value = float(values[y, x])
+            value = np.float64(values[y, x])
             # Selected rather than branched to, for the same reason.
             known = not math.isnan(value)
             count += known
@@ -157,7 +164,7 @@ def _simple(values, top, left, runs, edges, m):
             high = value if value > high else high
             x += step
         while x < end:
-            value, value2 = float(values[y, x]), float(values[y, x + step])
+            value, value2 = np.float64(values[y, x]), np.float64(values[y, x + step])
             known, known2 = not math.isnan(value), not math.isnan(value2)
             count += known + known2
             total += value if known else 0.0
@@ -167,24 +174,33 @@ def _simple(values, top, left, runs, edges, m):
             high = value if value > high else high
             high2 = value2 if value2 > high2 else high2
             x += step + step
-    weight, weight2 = float(count), 0.0
-    begin, end = edge[m], edge[m + 1]
+    return float(count), total + total2, min(low, low2), max(high, high2)
+
+
+@numba.njit(nogil=True, cache=True)
+def _along_edges(values, top, left, edges, m):
+    """Sum of shares, sum of share x value, least and greatest value of boundary pixels."""
+    first, row, col, share = edges
+    weight, weight2, total, total2 = 0.0, 0.0, 0.0, 0.0
+    low, low2, high, high2 = math.inf, math.inf, -math.inf, -math.inf
+    begin, end = first[m], first[m + 1]
     if (end - begin) % 2:
-        value = float(values[np.uintp(top + edge_row[begin]), np.uintp(left + edge_col[begin])])
+        value = np.float64(values[np.uintp(top + row[begin]), np.uintp(left + col[begin])])
         known = not math.isnan(value)
-        weight += float(share[begin]) if known else 0.0
-        total += float(share[begin]) * value if known else 0.0
-        low = value if value < low else low
-        high = value if value > high else high
+        weight = np.float64(share[begin]) if known else 0.0
+        total = weight * value if known else 0.0
+        low, high = (value, value) if known else (low, high)
         begin += 1
     for e in range(begin, end, 2):
-        value = float(values[np.uintp(top + edge_row[e]), np.uintp(left + edge_col[e])])
-        value2 = float(values[np.uintp(top + edge_row[e + 1]), np.uintp(left + edge_col[e + 1])])
+        value = np.float64(values[np.uintp(top + row[e]), np.uintp(left + col[e])])
+        value2 = np.float64(values[np.uintp(top + row[e + 1]), np.uintp(left + col[e + 1])])
         known, known2 = not math.isnan(value), not math.isnan(value2)
-        weight += float(share[e]) if known else 0.0
-        weight2 += float(share[e + 1]) if known2 else 0.0
-        total += float(share[e]) * value if known else 0.0
-        total2 += float(share[e + 1]) * value2 if known2 else 0.0
+        part = np.float64(share[e]) if known else 0.0
+        part2 = np.float64(share[e + 1]) if known2 else 0.0
+        weight += part
+        weight2 += part2
+        total += part * value if known else 0.0
+        total2 += part2 * value2 if known2 else 0.0
         low = value if value < low else low
         low2 = value2 if value2 < low2 else low2
         high = value if value > high else high

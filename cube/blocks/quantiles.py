@@ -26,6 +26,8 @@ DIGIT = 16
 PENDING = 1 << 22
 """Entries of histograms that wait to be added up."""
 
+PENDING_BYTES = PENDING * 16
+
 
 def digits_of(dtype: npt.DTypeLike) -> int:
     """Number of digits, and of passes, of a kind of float."""
@@ -140,6 +142,7 @@ class Selection:
         self._below = np.zeros(shape)
         self._total = np.zeros(len(tiles_of))
         self._waiting: list[list[Histogram]] = [[]]
+        self._most = PENDING
 
     @property
     def complete(self) -> bool:
@@ -152,8 +155,10 @@ class Selection:
         for waiting, (keys, share) in zip(self._waiting, found, strict=True):
             numbered = (polygons[keys >> DIGIT] << DIGIT) | (keys & 0xFFFF)
             waiting.append((numbered, share))
-        if sum(len(keys) for waiting in self._waiting for keys, _ in waiting) > PENDING:
+        if self._count() > self._most:
             self._settle()
+            # What is left must double, or every tile would add all of it up again.
+            self._most = max(PENDING, 2 * self._count())
 
     def turn(self) -> None:
         """End a pass: the next digit of every polygon becomes known."""
@@ -161,10 +166,14 @@ class Selection:
         self.digit += 1
         self._left = self._tiles_of.copy()
         self._waiting = [[] for _ in self._levels]
+        self._most = PENDING
 
     def values(self) -> npt.NDArray[np.float64]:
         """Quantiles once complete, float64 (level, polygon); NaN without a valid pixel."""
         return np.where(self._total > 0, unsortable(self.prefixes, self.dtype), np.nan)
+
+    def _count(self) -> int:
+        return sum(len(keys) for waiting in self._waiting for keys, _ in waiting)
 
     def _settle(self) -> None:
         """Choose the digit of polygons all of whose tiles were seen, and forget their entries."""

@@ -149,15 +149,16 @@ def backward(transform: Any, values: FloatArray) -> FloatArray:
 
 
 def check_positive(values: FloatArray, name: str) -> None:
-    """Refuse negative weights and errors.
+    """Refuse weights and errors that are negative or infinite.
 
     Raises:
         PolygonError: There is one.
     """
-    if (values < 0).any():
+    wrong = (values < 0) | np.isinf(values)
+    if wrong.any():
         raise PolygonError(
-            f"Weights and errors of pixels must be 0 or more. {name!r} holds "
-            f"{float(values[values < 0][0]):g}; make it nodata, or correct it."
+            f"Weights and errors of pixels must be finite, and 0 or more. {name!r} holds "
+            f"{float(values[wrong][0]):g}; make it nodata, or correct it."
         )
 
 

@@ -217,7 +217,8 @@ class Totals:
         seen = table[WEIGHT] > 0
         if statistic.name == "standard_error":
             weight, squares, weight2 = table[WEIGHT], table[SQUARES], table[WEIGHT2]
-            return standard_error(weight, weight2, squares, correlation_px)
+            error = standard_error(weight, weight2, squares, correlation_px)
+            return np.where(np.isfinite(table[TOTAL]), error, np.nan)
         return np.where(seen, _SIMPLE[statistic.name.removeprefix("weighted_")](table), np.nan)
 
 
@@ -238,11 +239,16 @@ def _mean(table: FloatArray) -> npt.NDArray[np.float64]:
     return np.minimum(np.maximum(_quotient(table, TOTAL), table[LOW]), table[HIGH])
 
 
+def _variance(table: FloatArray) -> npt.NDArray[np.float64]:
+    # Values that are infinite have no deviations.
+    return np.where(np.isfinite(table[TOTAL]), _quotient(table, SQUARES), np.nan)
+
+
 _SIMPLE: dict[str, Callable[[FloatArray], npt.NDArray[np.float64]]] = {
     "sum": lambda table: table[TOTAL],
     "mean": _mean,
     "min": lambda table: table[LOW],
     "max": lambda table: table[HIGH],
-    "variance": lambda table: _quotient(table, SQUARES),
-    "std": lambda table: np.sqrt(_quotient(table, SQUARES)),
+    "variance": _variance,
+    "std": lambda table: np.sqrt(_variance(table)),
 }

@@ -82,7 +82,7 @@ def save_blocks(
         PolygonError: Ids are missing or appear twice, or a geometry is no polygon.
         StoreError: Another panel lies under that name.
     """
-    _check_name(name)
+    check_name(name)
     arrays = _arrays(panel)
     wanted = _digest(arrays)
     place = _place(url, into, make=True)
@@ -144,8 +144,13 @@ def remove_blocks(
     template.remove_group(place, f"blocks/{name}")
 
 
-def _check_name(name: str) -> None:
-    if not re.fullmatch("[a-z][a-z0-9_]*", name) or name == "c":
+def check_name(name: str) -> None:
+    """Refuse a name that no panel can have.
+
+    Raises:
+        SpecError: It is not in lower_snake_case.
+    """
+    if not re.fullmatch("[a-z][a-z0-9_]*", str(name)) or name == "c":
         raise SpecError(f"A panel needs a lower_snake_case name. Received {name!r}.")
 
 
@@ -163,12 +168,15 @@ def _record(url: str, name: str) -> dict[str, Any] | None:
     return None if attrs is None else json.loads(attrs[PANEL])
 
 
-def _missing(url: str, name: str) -> StoreError:
+def names_of_blocks(url: str) -> list[str]:
+    """Names of the panels that are kept at a URL, sorted."""
     steps = [path.split("/") for path in metadata.attributes(url)]
-    there = sorted(s[1] for s in steps if (s[0], s[-1]) == ("blocks", BLOCK))
-    return StoreError(
-        f"The cube at {url!r} has no panel {name!r}. It has: {', '.join(there) or 'none'}."
-    )
+    return sorted(s[1] for s in steps if (s[0], s[-1]) == ("blocks", BLOCK))
+
+
+def _missing(url: str, name: str) -> StoreError:
+    there = ", ".join(names_of_blocks(url)) or "none"
+    return StoreError(f"The cube at {url!r} has no panel {name!r}. It has: {there}.")
 
 
 # ------------------------------------------------------------------------------------- to arrays
@@ -315,24 +323,14 @@ def _geometry_arrays(panel: xr.Dataset) -> list[Planned]:
     }
     attrs = _plain(GEOMETRY, panel[GEOMETRY].attrs)
     mapping = {**crs.to_cf(), "spatial_ref": attrs["crs"]}
-    zero = np.array(0, "int8")
+    zero, rings = np.array(0, "int8"), ("part",)
     x, y = np.ascontiguousarray(lists.nodes.T)
     columns = [
         (CONTAINER, zero, (), {**attrs, **container}),
         (GRID_MAPPING, zero, (), mapping),
         ("node_count", lists.node_count, (BLOCK,), {"long_name": "corners of each polygon"}),
-        (
-            "part_node_count",
-            lists.part_node_count,
-            ("part",),
-            {"long_name": "corners of each ring"},
-        ),
-        (
-            "interior_ring",
-            lists.interior_ring,
-            ("part",),
-            {"long_name": "1 where a ring is a hole"},
-        ),
+        ("part_node_count", lists.part_node_count, rings, {"long_name": "corners of each ring"}),
+        ("interior_ring", lists.interior_ring, rings, {"long_name": "1 where a ring is a hole"}),
     ]
     planned = [(_plan(n, v, dims, attrs), v) for n, v, dims, attrs in columns]
     for axis, values in (("x", x), ("y", y)):

@@ -22,7 +22,13 @@ import shapely
 
 from cube.coverage.outlines import Outlines
 from cube.errors import PolygonError
-from cube.polygons.reading import check_meets, check_polygons, polygons_digest, with_known_crs
+from cube.polygons import files as polygon_files
+from cube.polygons.reading import (
+    check_polygons,
+    place_polygons,
+    polygons_digest,
+    with_known_crs,
+)
 from cube.scenes import Needs, Span
 from cube.spec import crs_text
 
@@ -125,9 +131,7 @@ class Groups:
         Raises:
             PolygonError: None does, or one has no place in the grid's CRS.
         """
-        height, width = (int(n) for n in grid.shape)
-        if not len(self.outlines(grid).meeting((0, height), (0, width))):
-            check_meets(self.polygons.to_crs(crs_text(grid)), grid)
+        self.outlines(grid)
         if self.extent is not None:
             self.extent.check(grid)
 
@@ -177,23 +181,17 @@ class Groups:
         return self.extent.centres(grid, rows, cols)
 
     def outlines(self, grid: GeoBox) -> Outlines:
-        """The polygons in pixels of a grid.
+        """The polygons in pixels of a grid, where a coverage of them has them too.
 
         Raises:
-            PolygonError: One of them has no place in the grid's CRS.
+            PolygonError: One has no place in the grid's CRS, or none meets the grid.
         """
         found: Outlines = self._placed.get(place_of(grid), lambda: self._outlines(grid))
         return found
 
     def _outlines(self, grid: GeoBox) -> Outlines:
-        shapes = self.polygons.to_crs(crs_text(grid)).geometry.to_numpy()
-        lost = ~np.isfinite(shapely.bounds(shapes)).all(axis=1)
-        if lost.any():
-            raise PolygonError(
-                f"{int(lost.sum())} polygons have no place in the grid's CRS, the first in row "
-                f"{int(np.flatnonzero(lost)[0])}; clip them to where that is defined first."
-            )
-        return Outlines.of(shapes, grid)
+        placed = place_polygons(self.polygons, grid=grid)
+        return Outlines.of(placed.geometry.to_numpy(), grid)
 
     def shares(self, grid: GeoBox, rows: Span, cols: Span) -> Floats:
         """Share of each pixel in each group, float64 (group, rows, cols), 0..1.
@@ -228,6 +226,7 @@ def _extent(extent: gpd.GeoDataFrame) -> Groups:
 
 def _shapes(polygons: gpd.GeoDataFrame, name: str) -> gpd.GeoDataFrame:
     """A copy of the geometries alone, checked: what happens to the frame later does not matter."""
+    polygon_files.check_frame(polygons, name)
     placed = with_known_crs(polygons, name=name)
     check_polygons(placed)
     return gpd.GeoDataFrame(
@@ -262,9 +261,9 @@ def _group(polygons: gpd.GeoDataFrame, numbers: Mapping[Any, int], column: str |
     return np.array([numbers[value] for value in values], "int64")
 
 
-def place_of(grid: GeoBox) -> tuple[str, tuple[float, ...]]:
-    """What decides where polygons lie on a grid; its size does not."""
-    return crs_text(grid), tuple(grid.transform)[:6]
+def place_of(grid: GeoBox) -> tuple[str, tuple[float, ...], tuple[int, ...]]:
+    """What decides where polygons lie on a grid."""
+    return crs_text(grid), tuple(grid.transform)[:6], tuple(int(n) for n in grid.shape)
 
 
 def tile_spans(span: Span) -> Iterator[Span]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 from fractions import Fraction
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -20,8 +21,8 @@ import shapely
 
 from cube.classes.tiling import window_tiles
 from cube.errors import PolygonError, SpecError
-from cube.polygons.reading import check_polygons, with_known_crs
-from cube.spec import Period, crs_text, digest
+from cube.polygons.reading import place_polygons
+from cube.spec import Period, digest
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -67,7 +68,7 @@ class Nearest(_Rule):
     within_years: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.within_years < 10_000:
+        if not (isinstance(self.within_years, Real) and 0 <= self.within_years < 10_000):
             raise SpecError(f"within_years must be 0 or more. Received {self.within_years!r}.")
         # One spelling of a number, or equal rules would have two digests.
         object.__setattr__(self, "within_years", float(self.within_years))
@@ -90,9 +91,10 @@ class Explicit(_Rule):
     images: Mapping[str, str]
 
     def __post_init__(self) -> None:
-        pairs = {str(label): str(image) for label, image in dict(self.images).items()}
-        if not pairs:
+        given: Any = self.images
+        if not (isinstance(given, Mapping) and given):
             raise SpecError("A table of labels and images must name one label at least.")
+        pairs = {str(label): str(image) for label, image in given.items()}
         object.__setattr__(self, "images", dict(sorted(pairs.items())))
 
     def image_of(self, label: Period, images: Iterable[Period]) -> Period | None:
@@ -219,7 +221,7 @@ def pair_tiles(
         missing where there are no outlines; how many such windows there are is logged.
 
     Raises:
-        PolygonError: Outlines or their years cannot be used.
+        PolygonError: Outlines or their years cannot be used, or no outline meets the grid.
         SpecError: The calendar lacks a period.
     """
     years = _years(outlines, rule.column)
@@ -258,9 +260,7 @@ def _meetings(
     windows: Windows, outlines: gpd.GeoDataFrame, grid: GeoBox
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Windows and outlines that share an area, as pairs."""
-    placed = with_known_crs(outlines, name="The outlines")
-    check_polygons(placed)
-    shapes = placed.to_crs(crs_text(grid)).geometry.to_numpy()
+    shapes = place_polygons(outlines, grid=grid, name="The outlines").geometry.to_numpy()
     boxes = window_tiles(windows, grid).geometry.to_numpy()
     outline, window = shapely.STRtree(boxes).query(shapes, predicate="intersects")
     apart = shapely.touches(shapes[outline], boxes[window])

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import math
 from dataclasses import KW_ONLY, dataclass, field
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import geopandas as gpd
@@ -18,10 +19,10 @@ import shapely
 from cube.classes.claiming import Kept
 from cube.classes.rasterising import ClassPolygons
 from cube.errors import PolygonError, SpecError
+from cube.metres import is_metric
 from cube.polygons.reading import check_polygons, with_known_crs
 from cube.scenes import Needs, Span
 from cube.spec import crs_text
-from cube.terrain import check_metres
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -46,8 +47,8 @@ class PointLabels:
 
     Pixels around positive points are 1, those around negative points 0, and of all others nobody
     knows anything: they are nodata, unless ``background`` says otherwise on purpose. Buffers are
-    measured in the grid's CRS, which must be projected, in metres. Circles are polygons of 64
-    corners, which lie on them.
+    measured in ``crs``, by default the grid's, which must be projected, in metres. Circles are
+    polygons of 64 corners, which lie on them.
 
     Attributes:
         points: Positive ones, with a CRS whose datum is known.
@@ -59,6 +60,8 @@ class PointLabels:
         background: 0 where every pixel without a point holds no such thing; None for nodata.
         rule: Which pixels a buffer claims; see :class:`cube.classes.rasterising.ClassPolygons`. The
             default claims every pixel that it has an area in, so that no point is lost.
+        crs: Where buffers are measured, for a grid in degrees, in feet or in Web Mercator, such as
+            ``"EPSG:32725"``; None for the grid's.
         name: Of the one band.
     """
 
@@ -71,6 +74,7 @@ class PointLabels:
     conflict: Literal["positive", "refuse"] = "positive"
     background: int | None = None
     rule: PointRule = "all_touched"
+    crs: str | None = None
     name: str = "label"
     _buffered: Kept = field(init=False, repr=False, default_factory=lambda: Kept(2))
 
@@ -86,6 +90,8 @@ class PointLabels:
             raise SpecError(
                 f"background must be 0 or None, for nodata. Received {self.background!r}."
             )
+        if self.crs is not None:
+            object.__setattr__(self, "crs", _metric(self.crs))
         object.__setattr__(self, "points", check_points(self.points, name="The points"))
         if self.negatives is not None:
             negatives = check_points(self.negatives, name="The negatives")
@@ -114,8 +120,7 @@ class PointLabels:
         """See :meth:`cube.scenes.Source.check`.
 
         Raises:
-            SourceError: The grid is not in metres.
-            PolygonError: No buffer meets the grid; or see :meth:`read`.
+            SpecError: No buffer meets the grid; or see :meth:`read`.
         """
         self._classes(grid).check(grid)
 
@@ -133,18 +138,18 @@ class PointLabels:
             "conflict": self.conflict,
             "background": self.background,
             "rule": self.rule,
+            "crs": self.crs,
         }
 
     def _classes(self, grid: GeoBox) -> ClassPolygons:
-        check_metres(grid, what="Buffers")
-        found: ClassPolygons = self._buffered.get(crs_text(grid), lambda: self._made(grid))
+        crs = self.crs or crs_text(grid)
+        found: ClassPolygons = self._buffered.get(crs, lambda: self._made(_metric(crs)))
         return found
 
-    def _made(self, grid: GeoBox) -> ClassPolygons:
+    def _made(self, crs: str) -> ClassPolygons:
         kinds = [(self.points, POSITIVE, self.buffer_m)]
         if self.negatives is not None:
             kinds.append((self.negatives, NEGATIVE, self.negative_buffer_m or self.buffer_m))
-        crs = crs_text(grid)
         buffers = [buffered(points, metres, crs, self.shape) for points, _, metres in kinds]
         labels = np.repeat([label for _, label, _ in kinds], [len(b) for b in buffers])
         frame = gpd.GeoDataFrame({"label": labels}, geometry=np.concatenate(buffers), crs=crs)
@@ -165,17 +170,22 @@ def check_points(points: gpd.GeoDataFrame, *, name: str) -> gpd.GeoDataFrame:
     Raises:
         PolygonError: There are none; one is missing, empty or something else; or the CRS is.
     """
+    if not isinstance(points, gpd.GeoDataFrame):
+        raise PolygonError(
+            f"{name}: a GeoDataFrame of points was expected. Received {type(points).__name__}."
+        )
     placed = with_known_crs(points, name=name)
     shapes = placed.geometry.to_numpy()
     if not len(shapes):
         raise PolygonError(f"{name}: there are none; one at least was expected.")
-    wrong = (
-        shapely.is_missing(shapes) | (shapely.get_type_id(shapes) != 0) | shapely.is_empty(shapes)
-    )
+    # Missing and empty ones have no place either.
+    here = np.isfinite(shapely.bounds(shapes)).all(axis=1)
+    wrong = (shapely.get_type_id(shapes) != 0) | ~here
     if wrong.any():
         raise PolygonError(
-            f"{name}: {int(wrong.sum())} of {len(shapes)} geometries are no points, the first in "
-            f"row {int(np.flatnonzero(wrong)[0])}. Make points of them first, or drop them."
+            f"{name}: {int(wrong.sum())} of {len(shapes)} geometries are no points with a place, "
+            f"the first in row {int(np.flatnonzero(wrong)[0])}. Make points of them first, or drop "
+            f"them."
         )
     return gpd.GeoDataFrame(geometry=shapely.force_2d(shapes), crs=placed.crs)
 
@@ -240,8 +250,8 @@ def sample_negatives(
     within = with_known_crs(within, name="within")
     check_polygons(within)
     distance = _metres("min_distance_m", min_distance_m)
-    if count < 1:
-        raise SpecError(f"count must be 1 or more. Received {count!r}.")
+    if not (isinstance(count, Integral) and count >= 1):
+        raise SpecError(f"count must be a whole number, 1 or more. Received {count!r}.")
     metric = _metric(crs or positives.crs)
     # A little wider, so that the polygon of straight pieces holds the whole circle.
     reach = distance / math.cos(math.pi / (4 * _ARC)) * (1 + 1e-9)
@@ -345,9 +355,7 @@ def _metric(crs: Any) -> str:
         known = pyproj.CRS(crs)
     except pyproj.exceptions.CRSError as error:
         raise SpecError(f"crs={crs!r} is no CRS that PROJ knows: {error}.") from error
-    units = {axis.unit_conversion_factor for axis in known.axis_info}
-    way = known.coordinate_operation.method_name if known.coordinate_operation else ""
-    if not known.is_projected or units != {1.0} or "Pseudo Mercator" in way:
+    if not is_metric(known):
         raise SpecError(
             f"Distances need a projected CRS whose metres are metres on the ground. Received "
             f"{known.name!r}; give crs=, e.g. crs='EPSG:32725' for UTM zone 25 south."
@@ -356,7 +364,7 @@ def _metric(crs: Any) -> str:
 
 
 def _metres(name: str, value: float, *, above: float = -math.inf) -> float:
-    if not (math.isfinite(value) and value >= 0 and value > above):
+    if not (isinstance(value, Real) and math.isfinite(value) and value >= 0 and value > above):
         least = "more than 0" if above == 0 else "0 or more"
         raise SpecError(f"{name} must be {least} metres. Received {value!r}.")
     return float(value)

@@ -81,6 +81,8 @@ class ClassPolygons:
         }
         if self.background is not None:
             object.__setattr__(self, "background", class_code(self.background))
+        if not isinstance(self.priority, tuple | list):
+            raise SpecError(f"priority is a tuple of class codes. Received {self.priority!r}.")
         object.__setattr__(self, "priority", tuple(self.priority))
         object.__setattr__(self, "_order", _ordered(set(codes.values()), self.priority))
         numbers = {value: self._order.index(code) for value, code in codes.items()}

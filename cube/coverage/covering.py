@@ -17,7 +17,10 @@ from cube.coverage.outlines import Outlines
 from cube.coverage.shares import Shares
 from cube.errors import CubeError, PolygonError
 from cube.polygons import report as polygon_report
-from cube.polygons.ids import text_ids
+from cube.polygons.columns import ids_as_text
+from cube.polygons.files import check_frame
+from cube.polygons.found import off_grid
+from cube.polygons.ids import column_of, text_ids
 from cube.polygons.reading import PolygonsDigest, check_polygons
 from cube.polygons.report import PolygonReport
 from cube.regions import Region, tiles
@@ -75,7 +78,7 @@ class PolygonSet:
             outlines=outlines,
             digest=digest.text,
             ids=None if ids is None else text_ids(ids, "polygons").to_numpy(object),
-            report=_added(parts),
+            report=_added(parts, digest.duplicates),
             area=np.concatenate([part.area for part in parts]),
             covered_share=np.concatenate([part.covered_share for part in parts]),
         )
@@ -106,25 +109,42 @@ class _Part:
         area, covered_share = _areas(frame, spec)
         return cls(
             outlines=Outlines.of(frame.geometry.to_numpy(), spec.grid),
-            ids=_ids(frame, id),
-            report=polygon_report.of(frame) or PolygonReport(polygons=len(frame)),
+            ids=np.zeros(0, object) if id is None else ids_as_text(column_of(frame, id)),
+            report=_report(frame, spec),
             area=area,
             covered_share=covered_share,
         )
 
 
-def _added(parts: Sequence[_Part]) -> PolygonReport:
-    """The report of a set from those of its parts."""
+def _report(frame: gpd.GeoDataFrame, spec: CubeSpec) -> PolygonReport:
+    """What the frame tells of its past, and what is seen of it now: it may have been changed."""
+    shapes = frame.geometry.to_numpy()
+    partly, outside = off_grid(shapes, spec.grid)
+    pixel = abs(spec.grid.transform.a * spec.grid.transform.e)
+    return replace(
+        polygon_report.of(frame) or PolygonReport(polygons=0),
+        polygons=len(frame),
+        below_pixel=int((shapely.area(shapes) < pixel).sum()),
+        partly_outside=int(partly.sum()),
+        outside=int(outside.sum()),
+    )
+
+
+def _added(parts: Sequence[_Part], duplicates: int) -> PolygonReport:
+    """The report of a set from those of its parts, with the duplicates that are still there."""
     totals: dict[str, Any] = {}
     for field in fields(PolygonReport):
         known = [v for v in (getattr(p.report, field.name) for p in parts) if v is not None]
         totals[field.name] = sum(known) if known else None
     area = np.array([part.area.sum() for part in parts])
     shares = np.array([part.report.repaired_area_share for part in parts])
-    return PolygonReport(**{**totals, "repaired_area_share": float(area @ shares / area.sum())})
+    changed = float(area @ shares / area.sum())
+    duplicates += totals["dropped"]
+    return PolygonReport(**{**totals, "repaired_area_share": changed, "duplicates": duplicates})
 
 
 def _check(polygons: gpd.GeoDataFrame, spec: CubeSpec) -> None:
+    check_frame(polygons, "The polygons")
     check_polygons(polygons)
     if polygons.crs is None or polygons.crs != spec.grid.crs.proj:  # type: ignore[union-attr]
         raise PolygonError(
@@ -136,25 +156,13 @@ def _check(polygons: gpd.GeoDataFrame, spec: CubeSpec) -> None:
 def _check_meets(outlines: Outlines, spec: CubeSpec) -> None:
     height, width = (int(n) for n in spec.grid.shape)
     if not len(outlines.meeting((0, height), (0, width))):
-        low, high = outlines.bounds[:, :2].min(axis=0), outlines.bounds[:, 2:].max(axis=0)
+        low = outlines.bounds[:, :2].min(axis=0) + 0.0  # -0.0 is no number for a person
+        high = outlines.bounds[:, 2:].max(axis=0) + 0.0
         raise PolygonError(
             f"None of the {len(outlines)} polygons meets the grid. They cover columns "
             f"{low[0]:.6g} to {high[0]:.6g} and rows {low[1]:.6g} to {high[1]:.6g} of its pixels; "
             f"the grid has {width} and {height}. Check the CRS."
         )
-
-
-def _ids(frame: gpd.GeoDataFrame, id: str | None) -> npt.NDArray[Any]:
-    """Ids as text; whole numbers may stand for it."""
-    if id is None:
-        return np.zeros(0, object)
-    if id not in frame:
-        raise PolygonError(
-            f"There is no column {id!r}. There are: {', '.join(map(str, frame.columns))}."
-        )
-    column = frame[id]
-    whole = column.dtype.kind in "iu"
-    return column.astype("str").to_numpy(object) if whole else column.to_numpy(object)
 
 
 def _areas(
@@ -167,7 +175,7 @@ def _areas(
     inside = shapely.covered_by(shapes, box)
     on_grid = np.where(inside, area, 0.0)
     on_grid[~inside] = shapely.area(shapely.intersection(shapes[~inside], box))
-    return area, on_grid / area
+    return area, np.minimum(on_grid / area, 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -211,7 +219,7 @@ class _Found:
 
     Attributes:
         count: Entries in its lists.
-        members: Polygons that meet it.
+        members: Polygons that may meet it.
         pixels: Sum of the shares of each, float64 (member,).
         overlapping: Those that claim pixels together.
         overlap_px: What they claim too much.
@@ -235,15 +243,20 @@ class _Cover:
         local = task.outlines.shares(task.tile.rows, task.tile.cols)
         shares = _numbered(local, task.members)
         entries.write_tile(self.place, self.layout, task.tile, shares)
-        members, sums = shares.collect(np.ones((1, *task.tile.shape)))
         overlapping, overlap_px = _overlaps(shares)
         return _Found(
             count=len(shares.share),
-            members=members,
-            pixels=sums[0],
+            members=task.members,
+            pixels=_sums(local, len(task.members)),
             overlapping=overlapping,
             overlap_px=overlap_px,
         )
+
+
+def _sums(shares: Shares, polygons: int) -> npt.NDArray[np.float64]:
+    """Sum of the shares of each polygon, float64 (polygon,)."""
+    whole = np.bincount(shares.label.ravel() + 1, minlength=polygons + 1)[1:]
+    return whole + np.bincount(shares.polygon, shares.share, polygons)
 
 
 def _numbered(shares: Shares, members: npt.NDArray[np.int32]) -> Shares:

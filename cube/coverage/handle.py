@@ -27,7 +27,7 @@ from cube.coverage import entries
 from cube.coverage.covering import PolygonSet, cover
 from cube.coverage.entries import Layout
 from cube.coverage.shares import NONE, FloatArray, Shares
-from cube.errors import SpecError, StoreError
+from cube.errors import RegionError, SpecError, StoreError
 from cube.polygons.report import PolygonReport
 from cube.regions import Region, tiles
 from cube.template import read_spec
@@ -42,14 +42,29 @@ __all__ = ["NONE", "Coverage", "Shares", "build", "load", "remove"]
 @lru_cache(maxsize=64)
 def _part(place: str, layout: Layout, part: str) -> npt.NDArray[Any]:
     """One list of a coverage, read once per process."""
-    return entries.read(place, layout, part)
+    return _kept(entries.read(place, layout, part))
+
+
+@lru_cache(maxsize=8)
+def _ids(place: str, layout: Layout) -> tuple[str, ...]:
+    """Ids of all polygons, made once per process."""
+    return tuple(map(str, _part(place, layout, "id")))
 
 
 @lru_cache(maxsize=16)
 def _tile(place: str, layout: Layout, region: Region) -> Shares:
     """A tile, kept for whoever reads many small boxes of it."""
     count = int(_part(place, layout, "count")[layout.index(region)])
-    return entries.read_tile(place, layout, region, count)
+    tile = entries.read_tile(place, layout, region, count)
+    for array in (tile.label, tile.pixel, tile.polygon, tile.share):
+        _kept(array)
+    return tile
+
+
+def _kept(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The array, read-only: whoever gets it next must find it as it was."""
+    array.setflags(write=False)
+    return array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +103,7 @@ class Coverage:
         """Ids of the polygons, in their order; None if they were given none."""
         if f"coverage/{self.name}/id" not in metadata.known(self.place).arrays:
             return None
-        return tuple(map(str, self._read("id")))
+        return _ids(self.place, self._layout)
 
     @property
     def area(self) -> npt.NDArray[np.float64]:
@@ -111,8 +126,23 @@ class Coverage:
         return abs(self.grid.transform.a * self.grid.transform.e)
 
     def shares(self, rows: tuple[int, int], cols: tuple[int, int]) -> Shares:
-        """Entries of any pixel box of the grid, sorted by pixel and then by polygon."""
+        """Entries of any pixel box of the grid, sorted by pixel and then by polygon.
+
+        Args:
+            rows: First row and the row after the last.
+            cols: First column and the column after the last.
+
+        Raises:
+            RegionError: The box leaves the grid.
+            StoreError: The coverage is not there any more, or is another.
+        """
         layout = self._layout
+        for span, length in zip((rows, cols), layout.shape, strict=True):
+            if not 0 <= span[0] <= span[1] <= length:
+                raise RegionError(
+                    f"The box of rows {rows} and columns {cols} leaves the grid of "
+                    f"{layout.shape[0]} x {layout.shape[1]} pixels; give a box inside it."
+                )
         box = Region(time=None, rows=rows, cols=cols)
         parts = [(tile, _tile(self.place, layout, tile)) for tile in layout.tiles_of(box)]
         return entries.assembled(parts, box)
@@ -265,5 +295,9 @@ def remove(
         url: The cube.
         name: Name of the set.
         into: Where it is kept, if not in the cube.
+
+    Raises:
+        SpecError: The name is not in lower_snake_case.
+        StoreError: There is no cube, or none at ``into``.
     """
     template.remove_group(url if into is None else into, f"coverage/{name}")

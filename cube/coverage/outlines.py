@@ -145,7 +145,7 @@ class Outlines:
             members: Polygons to look at, ascending; None for all that may meet the box.
 
         Returns:
-            Exact but for rounding, to about 1e-9 of a pixel.
+            Exact but for rounding to float32, to about 3e-8 of a pixel.
         """
         from cube.coverage import fractions
 

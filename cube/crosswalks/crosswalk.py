@@ -20,7 +20,15 @@ import numpy.typing as npt
 import pandas as pd
 import scipy.sparse
 
-from cube.crosswalks.parts import absent, group_sums, product
+from cube.crosswalks.parts import (
+    absent,
+    canonical,
+    group_sums,
+    named,
+    product,
+    rearranged,
+    scaled_to_one,
+)
 from cube.crosswalks.reallocating import How, Values, reallocate
 from cube.errors import PolygonError, SpecError
 from cube.polygons.ids import examples, text_ids
@@ -69,12 +77,12 @@ class Crosswalk:
             raise SpecError(f"cover is {', '.join(get_args(Cover))}. Received {self.cover!r}.")
         for side in ("sources", "targets"):
             object.__setattr__(self, side, text_ids(getattr(self, side), side))
-        object.__setattr__(self, "matrix", _canonical(self.matrix))
+        object.__setattr__(self, "matrix", canonical(self.matrix))
         shape = (len(self.targets), len(self.sources))
         if self.matrix.shape != shape:
             raise PolygonError(f"A matrix of {shape} was expected. Received {self.matrix.shape}.")
-        if self.size is not None and self.size.shape != shape[1:]:
-            raise PolygonError(f"{shape[1]} sizes were expected. Received {self.size.shape}.")
+        if self.size is not None:
+            object.__setattr__(self, "size", _checked_sizes(self.size, shape[1]))
         self._check_parts()
 
     def _check_parts(self) -> None:
@@ -93,7 +101,7 @@ class Crosswalk:
             raise PolygonError(
                 f"The parts of {int(wrong.sum())} of {len(wrong)} sources {what}: "
                 f"{examples(self.sources[wrong])}; the first sum to {self.sums[first]:.9g}. "
-                f"Correct them, or say how targets cover sources with cover=."
+                f"Correct or renormalise them, or say how targets cover sources with cover=."
             )
 
     @classmethod
@@ -118,11 +126,14 @@ class Crosswalk:
             more: Other attributes.
 
         Raises:
-            PolygonError: A pair appears twice; see also the class.
+            PolygonError: A pair appears twice, or is no pair of places; see also the class.
         """
         sources, targets = pd.Index(sources), pd.Index(targets)
         shape = (len(targets), len(sources))
-        matrix = scipy.sparse.coo_array((part, (target, source)), shape=shape).tocsr()
+        try:
+            matrix = scipy.sparse.coo_array((part, (target, source)), shape=shape).tocsr()
+        except ValueError as error:
+            raise PolygonError(f"Entries must be places in the lists of ids: {error}.") from error
         matrix.sum_duplicates()
         if matrix.nnz < len(part):
             pairs = pd.DataFrame({"source": source, "target": target})
@@ -160,7 +171,8 @@ class Crosswalk:
     def lost_share(self) -> FloatArray:
         """Part of each source that goes to no target, float64 (source,), 0..1.
 
-        What lies within the rounding of the parts counts as nothing.
+        What lies within the rounding of the parts counts as nothing. Where targets overlap, what
+        goes to several hides some of it: at least so much is lost.
         """
         lost = 1.0 - self.sums
         return np.where(lost > TOLERANCE, lost, 0.0)
@@ -241,14 +253,27 @@ class Crosswalk:
         notes = _noted(found, unmatched, "drop")
         order = get_args(Cover)
         cover = max(self.cover, other.cover, key=order.index)
+        second = scaled_to_one(other.matrix) if other.cover == "whole" else other.matrix
         return replace(
             self,
             targets=other.targets,
-            matrix=product(other.matrix, self.matrix, place),
+            matrix=product(second, self.matrix, place),
             cover="partial" if notes and cover == "whole" else cover,
             origin=f"{self.origin}, then {other.origin}",
             notes=(*self.notes, *other.notes, *notes),
         )
+
+    def normalised(self) -> Self:
+        """The same targets, with the parts of each source scaled so that they sum to one.
+
+        An image that lies partly outside all blocks then gives them all that it holds.
+        """
+        sums = self.sums
+        off = np.where(sums > 0, np.abs(sums - 1), 0.0)
+        changed = int((off > TOLERANCE).sum())
+        what = f"parts of {changed} sources scaled to sum to one, the farthest off by {{:.3g}}"
+        notes = (*self.notes, what.format(off.max())) if changed else self.notes
+        return replace(self, matrix=scaled_to_one(self.matrix), cover="whole", notes=notes)
 
     def aligned(
         self,
@@ -284,7 +309,7 @@ class Crosswalk:
         ]
         notes = _noted(found, unmatched, "missing")
         use = of_wanted & (row[coo.row] >= 0)
-        size = None if self.size is None else _rearranged(self.size, column, len(wanted))
+        size = None if self.size is None else rearranged(self.size, column, len(wanted))
         return type(self).of_entries(
             wanted, kept, source=column[coo.col][use], target=row[coo.row][use],
             part=coo.data[use], size=size, origin=self.origin, notes=(*self.notes, *notes),
@@ -307,8 +332,8 @@ class Crosswalk:
         nowhere = np.full(len(unreached), -1)
         return pd.DataFrame(
             {
-                "source": _named(self.sources, np.concatenate([source, nowhere])),
-                "target": _named(self.targets, np.concatenate([target, unreached])),
+                "source": named(self.sources, np.concatenate([source, nowhere])),
+                "target": named(self.targets, np.concatenate([target, unreached])),
                 "weight": np.append(np.insert(by_source.data, at, 0.0), np.zeros(len(unreached))),
             }
         )
@@ -345,13 +370,13 @@ class Crosswalk:
         return f"<p>{html.escape(str(self))}</p>"
 
 
-def _canonical(matrix: Any) -> Any:
-    """Float64 CSR whose columns are sorted in every row, so that sums have one order."""
-    csr = scipy.sparse.csr_array(matrix, dtype="float64")
-    if not csr.has_canonical_format:
-        csr = csr.copy()
-        csr.sum_duplicates()
-    return csr
+def _checked_sizes(size: Any, count: int) -> FloatArray:
+    sizes = np.asarray(size, "float64")
+    if sizes.shape != (count,):
+        raise PolygonError(f"{count} sizes were expected. Received {sizes.shape}.")
+    if wrong := int((~(np.isfinite(sizes) & (sizes >= 0))).sum()):
+        raise PolygonError(f"Sizes must be known and 0 or more. {wrong} of {count} are not.")
+    return sizes
 
 
 def _check_rule(rule: str, allowed: str) -> None:
@@ -373,14 +398,3 @@ def _gets(first: Crosswalk, place: IntArray, middle: int) -> npt.NDArray[np.bool
     out = np.zeros(middle, bool)
     out[place[got & (place >= 0)]] = True
     return out
-
-
-def _rearranged(size: FloatArray, column: IntArray, count: int) -> FloatArray:
-    out = np.zeros(count)
-    out[column[column >= 0]] = size[column >= 0]
-    return out
-
-
-def _named(ids: pd.Index[Any], place: IntArray) -> pd.Index[Any]:
-    """Ids at places, empty text at -1."""
-    return pd.Index(np.append(np.asarray(ids, dtype=object), "")[place], dtype="str")

@@ -15,7 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cube.coverage.handle import Coverage
+from cube.coverage.shares import Shares
 from cube.crosswalks.crosswalk import TOLERANCE, Crosswalk
+from cube.crosswalks.overlay import refuse_overlaps
 from cube.crosswalks.parts import group_sums, runs
 from cube.errors import CubeError, PolygonError, SpecError
 from cube.labels.weights import Named, Weight
@@ -61,7 +63,7 @@ def through(  # noqa: PLR0913  (two sets of polygons, what weighs pixels, and wh
 
     Returns:
         Ids are those of the coverages, or row numbers as text. The size of a
-        source is its sum of weights.
+        source is its sum of weights, over its share on the grid.
 
     Raises:
         PolygonError: The grids differ; a source has no weight; targets overlap.
@@ -80,24 +82,39 @@ def through(  # noqa: PLR0913  (two sets of polygons, what weighs pixels, and wh
         if isinstance(result, CubeError):
             raise result
         done[tile] = result
-    met = _merged([done[tile] for tile in tiles])
-    ids, notes = _ids(sources, "sources"), []
-    on_grid = sources.covered_share > 0
-    weightless = on_grid & (met.total[1] == 0)
+    origin = f"{sources.name} to {targets.name} by {weight or 'area'}"
+    found = _crosswalk(
+        [done.pop(tile) for tile in tiles], sources, targets, empty=empty, overlapping=overlapping,
+        origin=f"{origin} of {time}" if time else origin,
+    )  # fmt: skip
+    return found.normalised() if found.cover == "whole" else found  # shares are kept as float32
+
+
+def _crosswalk(
+    parts: list[_Meetings], sources: Coverage, targets: Coverage, *, empty: str, overlapping: bool,
+    origin: str,
+) -> Crosswalk:  # fmt: skip
+    """A crosswalk of the meetings of all tiles, in their order."""
+    key, shared = _merged(parts)
+    sums = sources.add_up([(part.members, part.sums) for part in parts])
+    totals, twice = sums[:2], sums[2:]
+    ids, notes, covered = _ids(sources, "sources"), [], sources.covered_share
+    weightless = (covered > 0) & (totals[1] == 0)
     if weightless.any():
-        notes = [_weightless(ids, weightless, met, empty)]
-    use = np.where(weightless, 0, 1)
-    source, target = np.divmod(met.key, targets.polygons)
-    total = met.total[use, np.arange(len(use))]
-    part = met.shared[use[source], np.arange(len(source))] / total[source]
-    part = np.minimum(part, 1.0) * sources.covered_share[source]
-    sums = group_sums(source, part, len(ids))
-    cover = _cover(sums, ids, overlapping=overlapping)
+        notes = [_weightless(ids, weightless, totals[0], empty)]
+    use, every = np.where(weightless, 0, 1), np.arange(len(ids))
+    total = totals[use, every]
+    if not overlapping:
+        refuse_overlaps(twice[use, every] > TOLERANCE * total, ids)
+    source, target = np.divmod(key, targets.polygons)
+    part = shared[use[source], np.arange(len(source))] / total[source]
+    part = np.minimum(part, 1.0) * covered[source]
+    inside = (group_sums(source, part, len(ids)) >= 1 - TOLERANCE).all()
     return Crosswalk.of_entries(
-        ids, _ids(targets, "targets"), source=source, target=target, part=part, cover=cover,
-        size=met.total[1], notes=tuple(notes),
-        origin=f"{sources.name} to {targets.name} by {weight or 'area'}"
-        + (f" of {time}" if time else ""),
+        ids, _ids(targets, "targets"), source=source, target=target, part=part,
+        cover="overlapping" if overlapping else "whole" if inside else "partial",
+        size=np.divide(totals[1], covered, out=np.zeros(len(ids)), where=covered > 0),
+        notes=tuple(notes), origin=origin,
     )  # fmt: skip
 
 
@@ -107,25 +124,11 @@ def _weight(url: str, named: Named, time: str | None) -> Weight:
     return weight
 
 
-def _cover(
-    sums: FloatArray, ids: pd.Index[Any], *, overlapping: bool
-) -> Literal["whole", "partial", "overlapping"]:
-    twice = sums > 1 + TOLERANCE
-    if overlapping:
-        return "overlapping"
-    if twice.any():
-        raise PolygonError(
-            f"Targets overlap in {int(twice.sum())} of {len(twice)} sources, which would count "
-            f"twice: {examples(ids[twice])}. If that is meant, give overlapping=True."
-        )
-    return "whole" if (sums >= 1 - TOLERANCE).all() else "partial"
-
-
 def _weightless(
-    ids: pd.Index[Any], weightless: npt.NDArray[np.bool_], met: _Meetings, empty: str
+    ids: pd.Index[Any], weightless: npt.NDArray[np.bool_], pixels: FloatArray, empty: str
 ) -> str:
     """A note of the sources without weight, or a refusal."""
-    lost = weightless & (met.total[0] == 0)
+    lost = weightless & (pixels == 0)
     if lost.any():
         raise PolygonError(
             f"{int(lost.sum())} of {len(ids)} sources are too small to meet any pixel: "
@@ -147,39 +150,45 @@ def _ids(coverage: Coverage, what: str) -> pd.Index[Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Meetings:
-    """Pairs of a source and a target that share pixels.
+    """What of sources lies in a tile, and in which targets.
 
     Attributes:
-        key: int64 (pair,): source x number of targets + target, ascending.
+        key: int64 (pair,): source x number of targets + target, ascending, of each pair of a
+            source and a target that share pixels.
         shared: float64 (2, pair): sums over pixels of both shares, without and with weight.
-        total: float64 (2, source): the same of the source alone.
+        members: int32 (member,): the sources that meet the tile.
+        sums: float64 (4, member): sums over pixels of the share of the source, without and with
+            weight; and of what of it several targets claim, likewise.
     """
 
     key: IntArray
     shared: FloatArray
-    total: FloatArray
+    members: npt.NDArray[np.int32]
+    sums: FloatArray
 
 
 def _tile_meetings(
     tile: Region, *, sources: Coverage, targets: Coverage, layer: Weight | None
 ) -> _Meetings:
-    weights = np.ones(tile.shape).ravel() if layer is None else layer.read(tile).ravel()
-    source, pixel, share = _entries(sources, tile)
-    target, place, other = _entries(targets, tile)
-    total = _two_sums(source, share, weights[pixel], sources.polygons)
+    weight = np.ones(tile.shape) if layer is None else layer.read(tile)
+    those, others = (each.shares(tile.rows, tile.cols) for each in (sources, targets))
+    excess = np.maximum(others.covered() - 1.0, 0.0)
+    members, sums = those.collect(np.stack([np.ones(tile.shape), weight, excess, excess * weight]))
+    source, pixel, share = _entries(those)
+    target, place, other = _entries(others)
     # Every entry of a source with every entry of a target in the same pixel.
-    count = np.bincount(place, minlength=len(weights))
+    count = np.bincount(place, minlength=weight.size)
     start = np.cumsum(count) - count
     entry, partner = runs(start[pixel], count[pixel])
     key, into = np.unique(source[entry] * targets.polygons + target[partner], return_inverse=True)
     both = share[entry] * other[partner]
-    shared = _two_sums(into, both, weights[pixel[entry]], len(key))
-    return _Meetings(key=key, shared=shared, total=total)
+    weighted = both * weight.ravel()[pixel[entry]]
+    shared = np.stack([group_sums(into, values, len(key)) for values in (both, weighted)])
+    return _Meetings(key=key, shared=shared, members=members, sums=sums.astype("float64"))
 
 
-def _entries(coverage: Coverage, tile: Region) -> tuple[IntArray, IntArray, FloatArray]:
+def _entries(shares: Shares) -> tuple[IntArray, IntArray, FloatArray]:
     """Polygon, flat pixel index and share of each entry of a tile, sorted by pixel."""
-    shares = coverage.shares(tile.rows, tile.cols)
     members = shares.polygons
     into, place, share = shares.entries(members)
     polygon = members.astype("int64")[into]
@@ -187,17 +196,8 @@ def _entries(coverage: Coverage, tile: Region) -> tuple[IntArray, IntArray, Floa
     return polygon[order], place[order], share[order]
 
 
-def _two_sums(into: IntArray, share: FloatArray, weight: FloatArray, count: int) -> FloatArray:
-    """Sums of shares, and of share x weight, float64 (2, count)."""
-    return np.stack([group_sums(into, values, count) for values in (share, share * weight)])
-
-
-def _merged(parts: list[_Meetings]) -> _Meetings:
-    """Meetings of all tiles, added in their order."""
-    total = np.zeros_like(parts[0].total)
-    for part in parts:
-        total += part.total
+def _merged(parts: list[_Meetings]) -> tuple[IntArray, FloatArray]:
+    """Pairs that meet in any tile, and their sums, added in the order of the tiles."""
     key, into = np.unique(np.concatenate([part.key for part in parts]), return_inverse=True)
     shared = np.concatenate([part.shared for part in parts], axis=1)
-    sums = np.stack([group_sums(into, values, len(key)) for values in shared])
-    return _Meetings(key=key, shared=sums, total=total)
+    return key, np.stack([group_sums(into, values, len(key)) for values in shared])

@@ -6,6 +6,7 @@ images around points, and the cells of a coarse grid.
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
@@ -16,10 +17,12 @@ import shapely
 from cube.crosswalks.crosswalk import TOLERANCE, Crosswalk
 from cube.crosswalks.parts import group_sums
 from cube.errors import PolygonError, SpecError
+from cube.metres import is_metric
 from cube.polygons.ids import column_of, examples, text_ids
 from cube.polygons.reading import check_polygons
 
 if TYPE_CHECKING:
+    import pandas as pd
     from odc.geo.geobox import GeoBox
 
 IntArray = npt.NDArray[np.int64]
@@ -48,7 +51,8 @@ def overlay(
 
     Returns:
         Areal weights, and the sources' areas as their sizes. Sources may lie
-        partly, or all, outside every target: see ``lost_share``.
+        partly, or all, outside every target: see ``lost_share``, of which what
+        counts twice hides some where targets overlap.
 
     Raises:
         PolygonError: Polygons or ids cannot be used; the CRS differ or are in
@@ -59,20 +63,30 @@ def overlay(
         check_polygons(frame)
     from_ids = text_ids(column_of(sources, source_id), source_id)
     to_ids = text_ids(column_of(targets, target_id), target_id)
-    area, source, target, part = _parts(sources.geometry.to_numpy(), targets.geometry.to_numpy())
+    shapes, others = sources.geometry.to_numpy(), targets.geometry.to_numpy()
+    if not overlapping:
+        refuse_overlaps(_twice(shapes, others) > TOLERANCE, from_ids)
+    area, source, target, part = _parts(shapes, others)
     sums = group_sums(source, part, len(sources))
-    twice = sums > 1 + TOLERANCE
-    if twice.any() and not overlapping:
-        raise PolygonError(
-            f"Targets overlap in {int(twice.sum())} of {len(twice)} sources, which would count "
-            f"twice: {examples(from_ids[twice])}. If that is meant, give overlapping=True."
-        )
     inside = bool((np.abs(sums - 1) <= TOLERANCE).all())
     return Crosswalk.of_entries(
         from_ids, to_ids, source=source, target=target, part=part, size=area,
         cover="overlapping" if overlapping else "whole" if inside else "partial",
         origin=f"overlay of {source_id} on {target_id}", notes=_notes(sums, area),
     )  # fmt: skip
+
+
+def refuse_overlaps(twice: npt.NDArray[np.bool_], ids: pd.Index[Any]) -> None:
+    """Refuse sources that count twice, where targets overlap.
+
+    Raises:
+        PolygonError: One does; the message names some.
+    """
+    if twice.any():
+        raise PolygonError(
+            f"Targets overlap in {int(twice.sum())} of {len(twice)} sources, which would count "
+            f"twice: {examples(ids[twice])}. If that is meant, give overlapping=True."
+        )
 
 
 def _check_crs(sources: gpd.GeoDataFrame, targets: gpd.GeoDataFrame) -> None:
@@ -117,6 +131,21 @@ def _parts(
     return area, source[kept], target[kept], part[kept]
 
 
+def _twice(sources: npt.NDArray[Any], targets: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Area of each source that lies in several targets, over its area, float64 (source,).
+
+    What lies in three is counted three times: one of each pair.
+    """
+    one, other = shapely.STRtree(targets).query(targets, predicate="intersects")
+    pair = one < other
+    one, other = targets[one[pair]], targets[other[pair]]
+    apart = shapely.touches(one, other)
+    common = shapely.intersection(one[~apart], other[~apart])
+    source, place = shapely.STRtree(common).query(sources, predicate="intersects")
+    found = shapely.area(shapely.intersection(sources[source], common[place]))
+    return group_sums(source, found, len(sources)) / shapely.area(sources)
+
+
 def _notes(sums: npt.NDArray[np.float64], area: npt.NDArray[np.float64]) -> tuple[str, ...]:
     lost = np.clip(1 - sums, 0, None)
     lost[lost <= TOLERANCE] = 0
@@ -133,26 +162,26 @@ def squares(points: gpd.GeoDataFrame, side_m: float) -> gpd.GeoDataFrame:
     """Squares centred on points: what an image around each of them shows.
 
     Args:
-        points: Points in a projected CRS in metres.
+        points: Points in a projected CRS whose metres are metres on the ground.
         side_m: Length of a side in metres.
 
     Returns:
         The same table with the squares as its geometry.
 
     Raises:
-        PolygonError: A geometry is no point, or the CRS is not in metres.
+        PolygonError: A geometry is no point or has no place, or the CRS is not in metres.
         SpecError: The side is not above 0.
     """
-    if not (np.isfinite(side_m) and side_m > 0):
-        raise SpecError(f"Squares need a side in metres above 0. Received {side_m}.")
-    units = {axis.unit_name for axis in points.crs.axis_info} if points.crs is not None else set()
-    if units != {"metre"}:
+    if not (isinstance(side_m, Real) and 0 < side_m < np.inf):
+        raise SpecError(f"Squares need a side in metres above 0. Received {side_m!r}.")
+    if points.crs is None or not is_metric(points.crs):
         raise PolygonError(
-            f"Squares need points in a projected CRS in metres. Received "
-            f"{_name(points)!r}; use GeoDataFrame.to_crs."
+            f"Squares need points in a projected CRS whose metres are metres on the ground. "
+            f"Received {_name(points)!r}; use GeoDataFrame.to_crs, e.g. to a UTM zone."
         )
     shapes = points.geometry.to_numpy()
-    wrong = (shapely.get_type_id(shapes) != 0) | shapely.is_empty(shapes)
+    here = np.isfinite(shapely.bounds(shapes)).all(axis=1)  # missing and empty ones are nowhere
+    wrong = (shapely.get_type_id(shapes) != 0) | ~here
     if wrong.any():
         raise PolygonError(
             f"Squares are laid around points. {int(wrong.sum())} of {len(wrong)} geometries are "

@@ -6,10 +6,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import scipy.sparse
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.integer[Any]]
+
+ROUNDING = 1e-12
+"""Sums of parts that are no farther from one have only been rounded on the way."""
 
 
 def group_sums(into: IntArray, values: FloatArray, count: int) -> FloatArray:
@@ -22,6 +26,27 @@ def group_sums(into: IntArray, values: FloatArray, count: int) -> FloatArray:
     """
     # Of no values at all, bincount gives integers.
     return np.bincount(into, values, count).astype("float64", copy=False)
+
+
+def canonical(matrix: Any) -> Any:
+    """Float64 CSR whose columns are sorted in every row, so that sums have one order."""
+    csr = scipy.sparse.csr_array(matrix, dtype="float64")
+    if not csr.has_canonical_format:
+        csr = csr.copy()
+        csr.sum_duplicates()
+    return csr
+
+
+def scaled_to_one(matrix: Any) -> Any:
+    """CSR (target, source) whose columns sum to one, but for those that sum to zero.
+
+    Those that do already, to the rounding of float64, stay as they are to the bit.
+    """
+    part, source = matrix.data, matrix.indices
+    sums = group_sums(source, part, matrix.shape[1])
+    sums = np.where(np.abs(sums - 1.0) <= ROUNDING, 1.0, sums)[source]
+    scaled = np.divide(part, sums, out=np.zeros_like(part), where=part > 0)
+    return scipy.sparse.csr_array((scaled, source, matrix.indptr), shape=matrix.shape)
 
 
 def absent(place: IntArray, count: int) -> npt.NDArray[np.bool_]:
@@ -66,3 +91,15 @@ def product(second: Any, first: Any, place: IntArray) -> Any:
     sums = group_sums(into, second.data[entry] * first.data[partner], len(pairs))
     shape = (second.shape[0], first.shape[1])
     return scipy.sparse.coo_array((sums, np.divmod(pairs, first.shape[1])), shape=shape).tocsr()
+
+
+def rearranged(size: FloatArray, column: IntArray, count: int) -> FloatArray:
+    """Sizes at other places, 0 where there is none, float64 (count,); -1 leaves one out."""
+    out = np.zeros(count)
+    out[column[column >= 0]] = size[column >= 0]
+    return out
+
+
+def named(ids: pd.Index[Any], place: IntArray) -> pd.Index[Any]:
+    """Ids at places, empty text at -1."""
+    return pd.Index(np.append(np.asarray(ids, dtype=object), "")[place], dtype="str")

@@ -21,6 +21,9 @@ FloatArray = npt.NDArray[np.float64]
 How = Literal["extensive", "intensive", "share"]
 Values = TypeVar("Values", pd.Series, pd.DataFrame)
 
+KNOWN = "_known_share"
+"""What is put behind a column's name for the part of it that is known."""
+
 
 def reallocate(  # noqa: PLR0913  (see Crosswalk.apply)
     crosswalk: Crosswalk,
@@ -34,6 +37,7 @@ def reallocate(  # noqa: PLR0913  (see Crosswalk.apply)
 ) -> Any:
     """Bring values of sources to targets; see :meth:`cube.crosswalks.Crosswalk.apply`."""
     _check_options(how, size, of, unmatched)
+    _check_table(values, skipna=skipna)
     table = values
     if isinstance(values, pd.Series):
         table = values.to_frame("value" if values.name is None else values.name)
@@ -50,7 +54,7 @@ def reallocate(  # noqa: PLR0913  (see Crosswalk.apply)
         else:
             out[name], share = _means(crosswalk, known, weight, skipna=skipna)
         if skipna:
-            out[f"{name}_known_share"] = share
+            out[f"{name}{KNOWN}"] = share
     result = pd.DataFrame(out, index=crosswalk.targets)
     given: Any = result
     if isinstance(values, pd.Series) and not skipna:
@@ -68,6 +72,22 @@ def _check_options(how: str, size: object, of: object, unmatched: str) -> None:
         raise SpecError("Shares, and nothing else, need of=, the amount that they are shares of.")
     if size is not None and how == "share":
         raise SpecError("Shares are weighted by of=; leave size= out.")
+
+
+def _check_table(values: object, *, skipna: bool) -> None:
+    if isinstance(values, pd.Series):
+        return
+    if not isinstance(values, pd.DataFrame):
+        raise PolygonError(
+            f"Values are a pandas Series or DataFrame indexed by the id of the source. Received "
+            f"{type(values).__name__}."
+        )
+    if not (columns := values.columns).is_unique:
+        twice = columns[columns.duplicated()][0]
+        raise PolygonError(f"Columns must appear once. {twice!r} appears again; rename it.")
+    for name in [*columns] if skipna else ():
+        if f"{name}{KNOWN}" in columns:
+            raise SpecError(f"{f'{name}{KNOWN}'!r} is a column already; rename it.")
 
 
 def _matched(

@@ -9,6 +9,7 @@ Ids stay text, and are kept once each, so that a national file fits in memory.
 
 from __future__ import annotations
 
+import gzip
 import os
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -20,7 +21,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from cube.crosswalks.crosswalk import TOLERANCE, Cover, Crosswalk
-from cube.crosswalks.parts import group_sums
 from cube.errors import PolygonError, SpecError
 from cube.polygons.ids import examples
 
@@ -46,18 +46,19 @@ def read_crosswalk(  # noqa: PLR0913  (columns, what is wrong with them, and whi
     """Read a table of weights and check that it neither makes nor loses anything.
 
     Args:
-        path: ``.csv`` or ``.txt`` with a header, also in a ``.zip``; ``.parquet``; ``.dta``.
+        path: ``.csv`` or ``.txt`` with a header, also as ``.gz`` or in a ``.zip``;
+            ``.parquet``; ``.dta``.
         source: Column of the source's id, e.g. ``"blk2000gj"``.
         target: Column of the target's id, e.g. ``"blk2010gj"``.
         weight: Column of the part of the source that goes to the target, 0..1;
             or the columns of the size of the part and of the source, as in a
             relationship file ``("AREALAND_PART", "AREALAND_TRACT_20")``.
         cover: See :class:`cube.crosswalks.Crosswalk`; ``"whole"`` wants the
-            weights of each source to sum to one within 1e-6.
+            weights of each source to sum to one within 1e-6, and scales what is rounded.
         zero: Sources whose weights are all zero, as those of empty blocks are,
             are refused; ``"keep"`` keeps them, and their amounts must be 0.
-        renormalise: Scale the weights of each source so that they sum to one,
-            and note how many and how far they were off.
+        renormalise: Scale the weights of each source so that they sum to one, see
+            :meth:`cube.crosswalks.Crosswalk.normalised`; ``cover`` is then ``"whole"``.
         sources: Sources that are wanted, in this order; see
             :meth:`cube.crosswalks.Crosswalk.aligned`.
         targets: Targets that are wanted, in this order.
@@ -73,12 +74,14 @@ def read_crosswalk(  # noqa: PLR0913  (columns, what is wrong with them, and whi
             twice; the weights of a source do not sum to one.
         SpecError: ``zero`` or ``unmatched`` is unknown.
     """
+    numbers = (weight,) if isinstance(weight, str) else tuple(weight)
+    if len(numbers) not in (1, 2):
+        raise SpecError(f"weight is a column, or those of part and whole. Received {weight!r}.")
     if zero not in ("refuse", "keep"):
         raise SpecError(f"zero is 'refuse' or 'keep'. Received {zero!r}.")
     name = os.fspath(path)
     if not os.path.exists(name):
         raise PolygonError(f"There is no file {name!r}.")
-    numbers = (weight,) if isinstance(weight, str) else tuple(weight)
     table = _read(name, (source, target), numbers)
     from_, sources_in = _coded(table, source, name)
     to, targets_in = _coded(table, target, name)
@@ -90,13 +93,12 @@ def read_crosswalk(  # noqa: PLR0913  (columns, what is wrong with them, and whi
             f"{int(np.flatnonzero(bad)[0])}; drop them first."
         )
     from_, to, part = from_[~empty], to[~empty], part[~empty]
-    notes: list[str] = []
-    if renormalise:
-        part, notes = _renormalised(part, from_, len(sources_in))
     found = Crosswalk.of_entries(
-        sources_in, targets_in, source=from_, target=to, part=part, cover=cover,
-        origin=f"table, {source} to {target}", notes=tuple(notes),
+        sources_in, targets_in, source=from_, target=to, part=part,
+        cover="overlapping" if renormalise else cover, origin=f"table, {source} to {target}",
     )  # fmt: skip
+    if found.cover == "whole" or renormalise:
+        found = found.normalised()  # of rounded weights, too: totals are conserved
     _check_zero(found, zero)
     if sources is None and targets is None:
         return found
@@ -111,18 +113,6 @@ def _check_zero(found: Crosswalk, zero: str) -> None:
             f"{examples(found.sources[nothing])}. If nothing is in them, give zero='keep'; their "
             f"amounts must then be 0."
         )
-
-
-def _renormalised(
-    part: FloatArray, source: npt.NDArray[np.integer[Any]], count: int
-) -> tuple[FloatArray, list[str]]:
-    """Weights that sum to one for each source that has any, and a note of what changed."""
-    sums = group_sums(source, part, count)
-    off = np.where(sums > 0, np.abs(sums - 1), 0.0)
-    changed = int((off > TOLERANCE).sum())
-    note = f"weights of {changed} sources scaled to sum to one, the farthest off by {off.max():.3g}"
-    scaled = np.divide(part, sums[source], out=np.zeros_like(part), where=part > 0)
-    return scaled, [note] if changed else []
 
 
 def _read(name: str, ids: tuple[str, str], numbers: tuple[str, ...]) -> Any:
@@ -179,7 +169,8 @@ def _csv(name: str, ids: tuple[str, str], wanted: list[str]) -> Any:
 def _opened(name: str) -> Iterator[IO[bytes]]:
     """A text file as bytes, or the one table in an archive."""
     if not name.lower().endswith(".zip"):
-        with open(name, "rb") as file:
+        opened: Any = gzip.open if name.lower().endswith(".gz") else open
+        with opened(name, "rb") as file:
             yield file
         return
     with zipfile.ZipFile(name) as archive:

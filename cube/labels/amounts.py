@@ -11,6 +11,7 @@ import pandas as pd
 
 from cube.coverage.handle import Coverage
 from cube.errors import PolygonError
+from cube.polygons.columns import holds_numbers, ids_as_text
 from cube.polygons.ids import examples
 
 FloatArray = npt.NDArray[np.float64]
@@ -25,7 +26,8 @@ def aligned(coverage: Coverage, values: npt.ArrayLike, *, what: str = VALUES) ->
     Args:
         coverage: The polygons.
         values: Numbers in the order of the polygons; or a pandas Series, which is matched by its
-            index where the polygons have ids. (An index that only counts rows, 0, 1, 2, is none.)
+            index where the polygons have ids, which are text: whole numbers stand for theirs. (An
+            index that only counts rows, 0, 1, 2, is none.)
         what: What errors call them.
 
     Returns:
@@ -85,16 +87,17 @@ def _by_id(coverage: Coverage, values: pd.Series[Any], what: str) -> pd.Series[A
     given = None if _only_counts(values.index) else coverage.ids
     if given is None:
         return values
-    if not values.index.is_unique:
-        twice = values.index[values.index.duplicated()]
+    index = pd.Index(ids_as_text(values.index.to_series()))
+    if not index.is_unique:
+        twice = index[index.duplicated()]
         raise PolygonError(
             f"{what} must have each id once. {len(twice)} come again: {examples(twice)}."
         )
     ids = pd.Index(given)
-    rows = values.index.get_indexer(ids)
+    rows = index.get_indexer(ids)
     unmatched = {
         f"of {len(ids)} polygons have none": ids[rows < 0],
-        f"of {len(values)} ids are of no polygon": values.index[~values.index.isin(ids)],
+        f"of {len(values)} ids are of no polygon": index[~index.isin(ids)],
     }
     found = [
         f"{len(them)} {which}: {examples(them)}" for which, them in unmatched.items() if len(them)
@@ -114,11 +117,13 @@ def _only_counts(index: pd.Index[Any]) -> bool:
 def _numbers(values: npt.ArrayLike, what: str) -> FloatArray:
     """Float64 of any shape; numbers as text are text."""
     try:
+        if isinstance(values, np.ma.MaskedArray):
+            values = values.astype("float64").filled(math.nan)
         array = values if isinstance(values, pd.Series) else np.asarray(values)
     except ValueError as error:
         raise PolygonError(f"{what} must be numbers, one each: {error}.") from error
     column = array if isinstance(array, pd.Series) else pd.Series(array.ravel())
-    if len(column) and not _numeric(column):
+    if len(column) and not holds_numbers(column):
         first = next((v for v in column.tolist() if isinstance(v, str)), column.iloc[0])
         raise PolygonError(
             f"{what} must be numbers. They are {column.dtype}, e.g. {first!r}; convert them "
@@ -126,14 +131,3 @@ def _numbers(values: npt.ArrayLike, what: str) -> FloatArray:
         )
     # pandas may say "unknown" in a way of its own.
     return column.to_numpy("float64", na_value=math.nan).reshape(array.shape)
-
-
-_NUMBERS = {"integer", "floating", "mixed-integer-float", "decimal", "boolean", "empty"}
-"""What pandas calls objects that are numbers."""
-
-
-def _numeric(column: pd.Series[Any]) -> bool:
-    kinds = pd.api.types
-    if column.dtype == object:
-        return kinds.infer_dtype(column, skipna=True) in _NUMBERS
-    return kinds.is_numeric_dtype(column) and not kinds.is_complex_dtype(column)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from cube.plan import Plan
 from cube.regions import Region
 from cube.report import Report
 from cube.spec import CubeSpec
+from cube.states import MISSING, NUMBER, ZERO, states
 from cube.template import read_spec
 
 if TYPE_CHECKING:
@@ -27,13 +28,12 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 
-NUMBER, ZERO, MISSING = 0, 1, 2
-"""States of a pixel: a number other than zero, zero, nothing known."""
-
 STATES = ((NUMBER, "number"), (ZERO, "zero"), (MISSING, "missing"))
-"""Classes for the :class:`cube.spec.LayerSpec` of a layer of states."""
+"""Classes for the :class:`cube.spec.LayerSpec` of a layer of states: a number other than zero,
+zero, nothing known."""
 
 
+@runtime_checkable
 class Transform(Protocol):
     """A declared function of values, such as the logarithm."""
 
@@ -49,9 +49,7 @@ class States:
 
     def forward(self, values: FloatArray, /) -> FloatArray:
         """States of values, float64 of the same shape."""
-        states = np.where(values == 0, float(ZERO), float(NUMBER))
-        states[np.isnan(values)] = MISSING
-        return states
+        return states(values).astype("float64")
 
     def describe(self) -> dict[str, Any]:
         """What it is, as JSON."""
@@ -178,7 +176,8 @@ def spread(  # noqa: PLR0913  (what to spread, how, and who does it)
         client: A Dask client; None runs on local threads.
 
     Returns:
-        What was done. Pixels outside all polygons become nodata.
+        What was done; it names the amount that lies outside the grid with a part of its polygon.
+        Pixels outside all polygons become nodata.
 
     Raises:
         PolygonError: Values do not fit the polygons, or are not what they are said to be; or a
@@ -207,6 +206,15 @@ def spread(  # noqa: PLR0913  (what to spread, how, and who does it)
             0, (label.prepare_states(state_layer, beside=layer, overwrite=overwrite), States())
         )
     return label.fill(works, client=client)
+
+
+def _check_transform(transform: object) -> None:
+    declared = isinstance(transform, Transform) and not isinstance(transform, type)
+    if not declared or getattr(transform, "inputs", 1) != 1:
+        raise SpecError(
+            f"transform must be a declared transform of one value, such as "
+            f"cube.transforms.Log(). Received {transform!r}."
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,6 +279,7 @@ class _Label:
         index = self.spec.time_of(layer, self.time)
         made = self.quantity.describe()
         if transform is not None:
+            _check_transform(transform)
             made["transform"] = transform.describe()
         if self.weight is not None:
             if (self.weight.name, self.weight.time) == (layer, index):
@@ -310,11 +319,11 @@ class _Label:
         self, works: list[tuple[Filling, Transform | None]], *, client: Client | None
     ) -> Report:
         """Fill layers one after the other; the report is that of the last."""
-        weights, verb = None, ""
+        weights, verb = None, self.quantity.lost
         if self.weight is not None and any(work.todo for work, _ in works):
             weights = self.weight.totals(self.quantity.coverage, client=client)
             by_area = len(self.quantity.unweighted(weights))
-            verb = f" ({by_area} polygons by area)" if by_area else ""
+            verb += f" ({by_area} polygons by area)" if by_area else ""
         spreading = self.quantity.spreading(weights)
         reports = [
             filling.fill(

@@ -92,6 +92,14 @@ class Quantity:
         """What is divided among pixels, float64 (polygon,): amounts, or denominators of ratios."""
         return self.values if self.of is None else np.where(np.isnan(self.values), np.nan, self.of)
 
+    @property
+    def lost(self) -> str:
+        """What of amounts has no pixel, for a person; empty where all have."""
+        if self.how != "extensive":
+            return ""
+        off = np.nansum(np.abs(self.values) * (1 - self.coverage.covered_share))
+        return f" ({off:.4g} outside the grid)" if off > 0 else ""
+
     def describe(self) -> dict[str, Any]:
         """What it is, for provenance: numbers as digests."""
         found: dict[str, Any] = {

@@ -185,6 +185,36 @@ def fit(
     return shapes, cut
 
 
+def rejoin(shapes: Shapes, turn: float) -> tuple[Shapes, npt.NDArray[np.bool_]]:
+    """Make polygons whole that were cut at the antimeridian.
+
+    Section 3.1.9 of https://www.rfc-editor.org/rfc/rfc7946 asks for such cuts. Where a plane goes
+    on across the antimeridian, the two sides of one are the same line, which no valid polygon has.
+
+    Args:
+        shapes: Valid (multi)polygons in longitudes and latitudes, object (polygon,).
+        turn: See :func:`turn_of`.
+
+    Returns:
+        The polygons, parts of them moved on by a turn and merged with those that they then share
+        an edge with; and which polygons that are, bool (polygon,).
+    """
+    left, _, right, _ = shapely.bounds(shapes).T
+    joined = np.zeros(len(shapes), bool)
+    reaching = (np.abs(left + turn / 2) <= TOLERANCE) & (np.abs(right - turn / 2) <= TOLERANCE)
+    rows = np.flatnonzero(reaching)
+    if not len(rows):
+        return shapes, joined
+    parts, owner = shapely.get_parts(shapes[rows], return_index=True)
+    left, _, right, _ = shapely.bounds(parts).T
+    east_of_it = (left <= TOLERANCE - turn / 2) & (right < turn / 2 - TOLERANCE)
+    whole = _joined(_moved(parts, np.where(east_of_it, turn, 0.0)), owner)
+    joined[rows] = shapely.get_num_geometries(whole) < np.bincount(owner)
+    out = shapes.copy()
+    out[joined] = whole[joined[rows]]
+    return out, joined
+
+
 def _pieces(
     parts: Shapes,
     owner: npt.NDArray[np.int64],

@@ -88,10 +88,13 @@ def _parquet_batches(name: str, rows: int) -> Iterator[gpd.GeoDataFrame]:
                 f"batches. Read it with read_polygons, or write it as WKB."
             )
         crs = column.get("crs", "OGC:CRS84")  # what GeoParquet says that a missing one means
+        crs = None if crs is None else pyproj.CRS.from_user_input(crs)
         for batch in file.iter_batches(batch_size=rows):
             table = batch.to_pandas()
             shapes = shapely.from_wkb(table[primary].to_numpy(object))
             yield gpd.GeoDataFrame(table.assign(**{primary: shapes}), geometry=primary, crs=crs)
+    except PolygonError:
+        raise
     except (ValueError, OSError, KeyError, shapely.errors.ShapelyError) as error:
         raise _unreadable(name, error) from error
 
@@ -184,11 +187,16 @@ def _checked(name: str, frame: Any) -> NamedFrame:
 
 
 def check_frame(frame: Any, name: str) -> None:
-    """Refuse a table without geometries.
+    """Refuse what is no table of geometries.
 
     Raises:
-        PolygonError: It is one.
+        PolygonError: It is none.
     """
+    if not isinstance(frame, pd.DataFrame):
+        raise PolygonError(
+            f"A GeoDataFrame of polygons was expected. Received {type(frame).__name__}; read files "
+            f"with cube.read_polygons, and make geometries a frame with their CRS."
+        )
     found = isinstance(frame, gpd.GeoDataFrame) and frame.active_geometry_name is not None
     if not found:
         raise PolygonError(f"{name!r} is a table without geometries; polygons were expected.")

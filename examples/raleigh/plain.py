@@ -1,20 +1,21 @@
-"""The same numbers by rasterio and shapely alone, pixel by pixel."""
+"""Checks: the same numbers by rasterio and shapely alone, and totals that must stay."""
 
 import numpy as np
 import rasterio
 import shapely
 
+FILES = "lsat7_2000_30.tif", "lsat7_2000_40.tif", "strata.tif"
+
 LIMIT = 1e-6
-"""Largest difference from them: NDVI is kept as float32."""
+"""Largest difference from them: NDVI, and shares of pixels, are kept as float32."""
 
 
 def differences(folder, groups, data, panel):
     """Largest differences of what was spread and collected."""
-    with rasterio.open(folder / "lsat7_2000_30.tif") as file:
-        transform, shape, red = file.transform, file.shape, floats(file)
-    with rasterio.open(folder / "lsat7_2000_40.tif") as file:
-        nir = floats(file)
-    group, pixel, area = parts(groups.geometry.to_numpy(), transform, shape)
+    red, nir, cover = (band(folder / name) for name in FILES)
+    with rasterio.open(folder / FILES[0]) as file:
+        group, pixel, area = parts(groups.geometry.to_numpy(), file.transform, file.shape)
+    developed = cover == 1
     ndvi = ((nir - red) / (nir + red)).ravel()[pixel]
     seen = np.isfinite(ndvi)
     total, size = (
@@ -22,16 +23,44 @@ def differences(folder, groups, data, panel):
     )
     mean = np.divide(total, size, out=np.full(len(groups), np.nan), where=size > 0)
     density = (groups["persons"] / groups.geometry.area).to_numpy()
-    persons = np.bincount(pixel, area * density[group], red.size).reshape(shape)
+    built = area * developed.ravel()[pixel]
+    inside, on_built = (np.bincount(group, size, len(groups)) for size in (area, built))
+    some = on_built > 0
+    rate = density * np.divide(inside, on_built, out=np.ones(len(groups)), where=some)
+    by_area, on_developed = (
+        np.bincount(pixel, persons, red.size).reshape(red.shape)
+        for persons in (area * density[group], np.where(some[group], built, area) * rate[group])
+    )
     return {
-        "persons of a pixel": largest(data["persons_by_area"], persons),
+        "persons of a pixel, by area": largest(data["persons_by_area"], by_area),
+        "persons of a pixel, on developed land": largest(
+            data["persons_on_developed"], on_developed
+        ),
         "mean NDVI of a block group": largest(panel["indices_ndvi_mean"][:, 0], mean),
     }
 
 
-def floats(file):
-    """A band as float64, NaN for nodata."""
-    return file.read(1, masked=True).astype("float64").filled(np.nan)
+def conserved(coverage, groups, data, squares):
+    """Largest differences of totals from what they must be."""
+    inside = float((groups["persons"] * coverage.covered_share).sum())
+    children = float((groups["children"] * coverage.covered_share).sum())
+    print(f"{inside:,.1f} of {groups['persons'].sum():,.0f} persons live on the grid of the image")
+    by_area = data["persons_by_area"]
+    totals = {
+        "persons of all pixels, by area": (by_area, inside),
+        "persons of all pixels, on developed land": (data["persons_on_developed"], inside),
+        "children of all pixels, from their share": (by_area * data["child_share"], children),
+    }
+    found = {what: abs(float(some.sum()) - all_) for what, (some, all_) in totals.items()}
+    lost = squares.attrs["lost"]["persons"]
+    found["persons in squares and outside"] = abs(squares.sum() + lost - groups["persons"].sum())
+    return found
+
+
+def band(path):
+    """The one band of a file as float64, NaN for nodata."""
+    with rasterio.open(path) as file:
+        return file.read(1, masked=True).astype("float64").filled(np.nan)
 
 
 def parts(shapes, transform, shape):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import cube
 from cube import coverage
-from cube.labels.labelling import STATES
+from cube.labels import STATES
 from tests.cube.geometry import frame_of
 from tests.rasters import grid_at, whole
 

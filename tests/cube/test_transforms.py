@@ -35,6 +35,7 @@ few = settings(deadline=None, max_examples=50)
 
 UNARY = [Log(), Deflate("1999"), Density(0.0009), Chain((Deflate("2018"), Density(2.0), Log()))]
 BINARY = [PerCapita(), Difference(2000, 2010), DensityOf()]
+CHANGE = Difference(2000, 2010, log=False)
 
 numbers = st.one_of(st.just(0.0), st.just(math.nan), st.floats(1e-6, 1e12))
 
@@ -92,6 +93,23 @@ class TestFormulas:
         assert Deflate(2000, factors).forward(np.array([3.0]))[0] == 6
         assert Deflate(2012, factors).factor == 1
 
+    def test_of_the_growth_of_income_per_head(self):
+        table = pd.DataFrame(
+            {"inc0": [10.0, 4.0, 0.0], "pop0": [5.0, 2.0, 1.0], "inc1": [30.0, 1.0, 5.0],
+             "pop1": [5.0, 1.0, math.nan]}
+        )  # fmt: skip
+        plan = [
+            Derivation("pc0", PerCapita(), ("inc0", "pop0")),
+            Derivation("pc1", PerCapita(), ("inc1", "pop1")),
+            Derivation("growth", Difference(2000, 2010, log=False), ("pc0", "pc1")),
+        ]
+        made = derive(table, plan)
+        expected = [math.log(3), math.log(0.5), math.nan]
+        np.testing.assert_allclose(made["growth"], expected)
+        assert made["growth_state"].tolist() == [NUMBER, NUMBER, MISSING]
+        again = restore(made.drop(columns=["pc1", "inc1"]), plan[:1] + plan[2:])
+        np.testing.assert_allclose(again["pc1"], made["pc1"])
+
     def test_of_sums_of_exponentiated_logs(self):
         found = Log().forward(np.array([Log().inverse(np.log([2.0, 3.0])).sum()]))
         assert found[0] == pytest.approx(np.log(5))
@@ -115,6 +133,20 @@ class TestPandas:
         found = Density(2.0).forward(frame)
         pd.testing.assert_frame_equal(found, pd.DataFrame({"a": [0.5, math.nan], "b": [1.0, 1.5]}))
 
+    def test_a_frame_takes_a_series_by_row(self):
+        frame = pd.DataFrame({"a": [1.0, 2.0], "b": [4.0, 8.0]})  # as many columns as rows
+        found = DensityOf().forward(frame, pd.Series([1.0, 2.0]))
+        pd.testing.assert_frame_equal(found, pd.DataFrame({"a": [1.0, 1.0], "b": [4.0, 4.0]}))
+        states = DensityOf().state(frame, pd.Series([0.0, 2.0]))
+        assert states.to_numpy().tolist() == [[UNDEFINED] * 2, [NUMBER] * 2]
+
+    def test_other_columns_and_a_series_before_a_frame_are_refused(self):
+        frame = pd.DataFrame({"a": [1.0, 2.0], "b": [4.0, 8.0]})
+        with pytest.raises(PolygonError, match="must have the same columns, in the same order"):
+            PerCapita().forward(frame, frame[["b", "a"]])
+        with pytest.raises(PolygonError, match=r"must have one shape. Received \(2,\) and \(2, 2"):
+            PerCapita().forward(pd.Series([1.0, 2.0]), frame)
+
     def test_other_rows_are_refused(self):
         with pytest.raises(PolygonError, match="must have the same rows, in the same order"):
             PerCapita().forward(pd.Series([1.0, 2.0]), pd.Series([1.0, 2.0], [1, 0]))
@@ -128,11 +160,22 @@ class TestRefusals:
              "Amounts must be 0 or more. 1 of 2 are negative, e.g. -2.0"),
             (lambda: Log().state(np.array([-2.0])), PolygonError, "Amounts must be 0 or more"),
             (lambda: Log().forward(np.array([math.inf])), PolygonError, "must be finite, or NaN"),
-            (lambda: Log().forward(pd.Series(["a"])), PolygonError, "must be numbers: "),
+            (lambda: Log().forward(pd.Series(["1"])), PolygonError, "be numbers. Received str."),
+            (lambda: Log().forward(["1", "2"]), PolygonError, "be numbers. Received <U1."),
+            (lambda: Log().forward(pd.Series([1, None], dtype=object)), PolygonError,
+             "must be numbers. Received object."),
+            (lambda: Log().forward(pd.DataFrame({"a": [1.0], "b": [True]})), PolygonError,
+             "must be numbers. Received bool."),
             (lambda: PerCapita().forward(np.ones(2), np.ones(3)), PolygonError,
              r"must have one shape. Received \(2,\) and \(3,\)"),
             (lambda: Log().inverse(np.ones(1), state=np.array([7])), PolygonError,
              "States are 0, 1, 2, 3; others came"),
+            (lambda: Log().inverse(np.array([1.0, 1000.0])), PolygonError,
+             "Logarithms must be below 709.78. 1 of 2 are not, e.g. 1000.0"),
+            (lambda: Deflate(1, {1: "1.5"}), SpecError, "must be above 0. Received 1: '1.5'"),
+            (lambda: Density("1"), SpecError, "km2 must be above 0. Received '1'"),
+            (lambda: Chain((Chain((Log(),)), Density(1.0))), SpecError, "each Log, Deflate or"),
+            (lambda: transform_from("log"), SpecError, "as it says of itself. Received 'log'"),
             (lambda: Deflate(1998), SpecError,
              "Prices are known of 1999, 2005-2009, 2008-2012, .*. Received '1998'"),
             (lambda: Deflate(1, {1: 0.0}), SpecError, "must be above 0. Received 1: 0.0"),
@@ -141,10 +184,10 @@ class TestRefusals:
             (lambda: Density(0), SpecError, "An area in km2 must be above 0. Received 0"),
             (lambda: Difference(2000, "2000"), SpecError, "two years. Received '2000' twice"),
             (lambda: Chain(()), SpecError, "one step or more"),
-            (lambda: Chain((PerCapita(),)), SpecError, "each of a single column"),
+            (lambda: Chain((PerCapita(),)), SpecError, "each Log, Deflate or Density"),
             (lambda: Chain((Log(), Density(1.0))), SpecError, "A logarithm is the last step"),
             (lambda: transform_from({"transform": "root"}), SpecError,
-             "A transform is one of log, per_capita, .*. Received 'root'"),
+             "A transform is one of log, per_capita, .*. Received {'transform': 'root'}"),
             (lambda: transform_from({"transform": "log", "base": 2}), SpecError,
              "'log' cannot be rebuilt"),
         ],
@@ -154,7 +197,7 @@ class TestRefusals:
             call()
 
 
-@pytest.mark.parametrize("transform", [*UNARY, *BINARY], ids=str)
+@pytest.mark.parametrize("transform", [*UNARY, *BINARY, CHANGE], ids=str)
 class TestContract:
     def test_it_survives_json(self, transform):
         assert transform_from(json.loads(json.dumps(transform.describe()))) == transform
@@ -215,6 +258,11 @@ class TestDerive:
     def test_a_plan_survives_json(self):
         text = json.dumps([step.describe() for step in PLAN])
         assert [derivation_from(step) for step in json.loads(text)] == PLAN
+
+    def test_it_says_which_column_holds_what_a_transform_refuses(self):
+        table = pd.DataFrame({"pop": ["1", "2"]})
+        with pytest.raises(PolygonError, match="^'log_pop' cannot be made of pop: Values to tran"):
+            derive(table, [Derivation("log_pop", Log(), "pop")])
 
     def test_it_refuses_what_cannot_be_done(self):
         with pytest.raises(PolygonError, match="There is no column 'pop_1990'. There are: pop"):

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 import cube
 from cube import coverage
-from cube.blocks import aggregating, panels, quantiles, readings, tile_runs
+from cube.blocks import aggregating, aggregation, panels, quantiles, readings, tile_runs
 from cube.blocks.statistics import Quantile
 from cube.coverage import entries
 from cube.errors import PolygonError, SpecError, StoreError
-from cube.transforms import Log
+from cube.transforms import Density, Log
 from tests.cube.geometry import frame_of, partition, sets, square, star
 from tests.rasters import grid_at, noise
 
@@ -386,11 +386,17 @@ class TestChips:
             assert sums[i] == pytest.approx(expected)
         assert sums.sum() == pytest.approx(amount[met].sum())
         assert panel["log_persons_sum_state"].dtype == "int64"
+        words = "log of the sum of amounts behind log_persons"
+        assert panel["log_persons_sum"].attrs["long_name"] == words
 
     def test_a_layer_that_is_not_what_was_transformed_is_refused(self):
         cover = self.chips(np.full((6, 7), 1e6, "float32"))
-        with pytest.raises(PolygonError, match="finite amounts. It gives an infinite one"):
+        with pytest.raises(PolygonError, match="Logarithms must be below 709.78"):
             aggregate(cover, "log_persons", statistics="sum", transform=Log())
+        with pytest.raises(PolygonError, match="finite amounts. It gives an infinite one for 1e"):
+            aggregate_array(
+                cover, np.full((6, 7), 1e300), transform=Density(area_km2=1e10), statistics="sum"
+            )
 
 
 class TestMissing:
@@ -458,6 +464,26 @@ class TestSameBits:
         other = aggregate_array(found, DATA["wide", None], name="wide", statistics=wanted)
         assert one.drop_attrs().identical(other.drop_attrs())
 
+    def test_what_is_held_at_once_is_bounded_and_changes_no_bit(self, found, monkeypatch):
+        names = ["income", "cover", "predictors"]
+        options = {"statistics": ["count"], "times": None}
+        every = aggregate(found, names, **options)
+        quantiles_too = aggregate(found, ["income", "wide"], statistics=["median", "std"])
+        readings_of, whole = [], aggregation.summed
+        monkeypatch.setattr(aggregation, "SUMS_BYTES", 1)
+        monkeypatch.setattr(
+            aggregation,
+            "summed",
+            lambda job, *rest: readings_of.append(job.readings) or whole(job, *rest),
+        )
+        assert aggregate(found, names, **options).identical(every)
+        assert [[(r.name, r.time) for r in readings] for readings in readings_of] == [
+            [("income", 0)], [("income", 1)], [("cover", None)],
+            [("predictors", 0)], [("predictors", 1)],
+        ]  # fmt: skip
+        again = aggregate(found, ["income", "wide"], statistics=["median", "std"])
+        assert again.identical(quantiles_too)
+
     def test_layers_asked_for_together_are_those_asked_for_alone(self, found):
         both = aggregate(found, ["income", "counts"], times=["2010"])
         alone = aggregate(found, "income", times="2010")
@@ -497,6 +523,8 @@ class TestPanels:
         assert (plan.bytes_out, plan.tasks) == (0, 4)
         twice = aggregating.plan_aggregate(found, "income", statistics="median")
         assert twice.bytes_in == 2 * SHAPE[0] * SHAPE[1] * 2 * 4
+        behind = aggregating.plan_aggregate(found, "income", statistics="median", transform=Log())
+        assert behind.bytes_in == 2 * twice.bytes_in
 
     def test_reading_changes_nothing(self, tmp_path, contents):
         cover = filled(url=str(tmp_path / "c.zarr"))
@@ -512,7 +540,13 @@ class TestRefusals:
             ("nobody", {}, "has no variable 'nobody'"),
             ([], {}, "names must hold at least one"),
             ("income", {"times": "1999"}, "The calendar has no '1999'"),
-            ("counts", {"times": "2000"}, "have no time dimension; leave out times='2000'"),
+            ("income", {"times": 2000}, "times must be text, or a list of it. Received 2000"),
+            (
+                "income",
+                {"transform": "log"},
+                "a declared transform, such as .*. Received 'log'",
+            ),
+            ("counts", {"times": "2000"}, "'counts' has no time dimension; leave out times='2000'"),
             ("income", {"statistics": "mode"}, "There is no statistic 'mode'"),
             ("income", {"statistics": ()}, "Give at least one statistic"),
             ("income", {"statistics": "q101"}, "A quantile lies from 0 to 1. Received 1.01"),
@@ -573,7 +607,9 @@ class TestRefusals:
         write(url, "income", np.ones(SHAPE, "float32"), time=0)
         write(url, "persons", np.full(SHAPE, -2, "float32"), time=0)
         cover = coverage.build(url, "tracts", frame_of([square(1, 1, 3)]))
-        with pytest.raises(PolygonError, match="must be 0 or more. 'persons' holds -2; make it"):
+        with pytest.raises(
+            PolygonError, match="finite, and 0 or more. 'persons' holds -2; make it"
+        ):
             aggregate(cover, "income", times="2000", weights="persons", statistics="weighted_sum")
 
     def test_a_class_that_was_not_declared_is_an_error_and_no_nodata(self):
@@ -589,12 +625,29 @@ class TestRefusals:
             (np.zeros((3, 3)), {}, r"values must have the shape \(40, 50\)"),
             (np.zeros(SHAPE), {"weights": np.zeros(3)}, "weights must have the shape"),
             (np.zeros(SHAPE), {"statistics": "majority"}, "declares none"),
+            (np.full(SHAPE, "1"), {}, "values must be an array of numbers. Received one of <U1"),
         ],
     )
     def test_an_array_that_does_not_fit_is_refused(self, found, values, options, match):
         statistics = "weighted_mean" if "weights" in options else "mean"
         with pytest.raises(SpecError, match=match):
             aggregate_array(found, values, **{"statistics": statistics, **options})
+
+    @pytest.mark.parametrize("option", ["weights", "errors"])
+    def test_infinite_weights_and_errors_are_refused(self, found, option):
+        statistics = {"weights": "weighted_mean", "errors": "standard_error"}[option]
+        with pytest.raises(PolygonError, match=f"finite, and 0 or more. '{option}' holds inf"):
+            aggregate_array(
+                found,
+                np.ones(SHAPE),
+                statistics=statistics,
+                **{option: np.full(SHAPE, np.inf)},
+            )
+
+    def test_infinite_values_have_no_deviation(self, found):
+        wanted = ["variance", "std", "standard_error"]
+        panel = aggregate_array(found, np.full(SHAPE, np.inf), statistics=wanted)
+        assert all(np.isnan(panel[f"values_{name}"]).all() for name in wanted)
 
     def test_two_variables_of_one_name_are_refused(self, found):
         column = panels.Column(name="covered_share", values=found.pixels)

@@ -230,6 +230,11 @@ class TestRuns:
         with pytest.raises(SpecError, match=match):
             cube.collect(found, name, time=time)
 
+    @pytest.mark.parametrize("shape", [(3, 3), (2, *SHAPE), (SHAPE[0] * SHAPE[1],)])
+    def test_an_array_that_is_not_the_grids_is_refused(self, found, shape):
+        with pytest.raises(SpecError, match=r"values must have the shape \(\d+, \d+\)"):
+            cube.collect_array(found, np.ones(shape))
+
     def test_reading_changes_nothing(self, tmp_path, income, contents):
         url = new(url=str(tmp_path / "c.zarr"))
         write(url, "income", income, time=1)

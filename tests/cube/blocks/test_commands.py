@@ -194,6 +194,71 @@ class TestAggregate:
         assert (tmp_path / "mine.csv").read_text() == "mine"
 
 
+class TestSaved:
+    @pytest.fixture
+    def saved(self, url, polygons):
+        options = ["--geometry", polygons, "--statistics", "sum", "--save", "kept", "--overwrite"]
+        assert main(["aggregate", url, "blocks", "persons", *options]) == 0
+        return url
+
+    def test_a_panel_is_kept_and_exported_and_drawn_later(self, capsys, saved, tmp_path):
+        assert capsys.readouterr().out == f"{saved}, blocks/kept: 5 blocks x 2 periods\n"
+        panel = cube.open_blocks(saved, "kept")
+        assert panel["block"].to_numpy().tolist() == CODES
+        table, picture = tmp_path / "kept.csv", tmp_path / "kept.png"
+        assert main(["export", saved, "kept", "--wide", "--out", str(table)]) == 0
+        found = pd.read_csv(table, dtype={"block": str})
+        np.testing.assert_array_equal(found["persons_sum_2010"], panel.persons_sum[:, 1])
+        options = ["--time", "2010", "--out", str(picture)]
+        assert main(["map", saved, "kept", "persons_sum", *options]) == 0
+        assert capsys.readouterr().out == f"{table}: 5 blocks x 2 periods\n{picture}\n"
+        assert picture.read_bytes().startswith(b"\x89PNG")
+        assert main(["info", saved]) == 0
+        assert "blocks/kept: a panel\n" in capsys.readouterr().out
+
+    def test_it_may_be_kept_and_written_at_once_and_elsewhere(self, url, polygons, tmp_path):
+        place, out = str(tmp_path / "beside.zarr"), tmp_path / "table.csv"
+        assert main(["cover", url, "aside", polygons, "--id", "code", "--into", place]) == 0
+        options = ["--into", place, "--save", "panel", "--out", str(out), "--conserve"]
+        assert main(["aggregate", url, "aside", "persons", "--missing", "nodata", *options]) == 0
+        again = tmp_path / "again.csv"
+        assert main(["export", url, "panel", "--into", place, "--out", str(again)]) == 0
+        assert out.read_bytes() == again.read_bytes()
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["aggregate", "{url}", "blocks", "persons"], "error: Say where the panel goes: --out"),
+            (
+                ["aggregate", "{url}", "blocks", "persons", "--save", "My panel"],
+                "error: A panel needs a lower_snake_case name. Received 'My panel'.",
+            ),
+            (["export", "{url}", "nothing", "--out", "{out}.csv"], "error: The cube at "),
+            (["export", "{url}", "kept", "--out", "{out}.doc"], "error: A table ends in .parquet"),
+            (["map", "{url}", "kept", "rent", "--out", "{out}.png"], "error: The panel has no var"),
+            (
+                ["map", "{url}", "kept", "persons_sum", "--out", "{out}.png"],
+                "error: 'persons_sum' ",
+            ),
+        ],
+    )
+    def test_bad_input_is_one_line_and_writes_nothing(
+        self, saved, tmp_path, arguments, message, capsys
+    ):
+        asked = [text.format(url=saved, out=tmp_path / "new") for text in arguments]
+        assert main(asked) == 2
+        assert one_line(capsys).startswith(message)
+        assert not list(tmp_path.iterdir())
+
+
+class TestCollect:
+    def test_rows_carry_the_ids_of_their_polygons(self, url, tmp_path):
+        out = tmp_path / "table.csv"
+        options = ["--time", "2010", "--out", str(out)]
+        assert main(["collect", url, "persons", "blocks", *options]) == 0
+        assert pd.read_csv(out, dtype={"polygon": str})["polygon"].tolist() == CODES
+
+
 class TestCrosswalk:
     @pytest.fixture
     def table(self, tmp_path):

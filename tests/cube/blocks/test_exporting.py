@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas.io.stata import StataReader
 
+from cube.blocks import exporting
 from cube.blocks.exporting import export
 from cube.blocks.maps import MISSING_COLOUR, panel_map
 from cube.blocks.members import with_geometry
@@ -168,6 +169,18 @@ class TestGeoPackage:
             if column.name != "time":
                 np.testing.assert_array_equal(found[column.name].to_numpy(), column.values)
 
+    @pytest.mark.parametrize("name", ["fid", "FID", "geom", "OGC_FID"])
+    def test_columns_may_have_names_that_the_format_uses_itself(self, panel, tmp_path, name):
+        named = panel.assign_coords({name: ("block", np.array(["x"] * 5, object))})
+        path = export(named, tmp_path / "tracts.gpkg")
+        assert gpd.read_file(path)[name].tolist() == ["x"] * 10
+
+    def test_columns_that_sqlite_cannot_tell_apart_are_refused(self, panel, tmp_path):
+        named = panel.assign_coords(ZONE=("block", np.arange(5)))
+        with pytest.raises(StoreError, match="cannot be written as GeoPackage: "):
+            export(named, tmp_path / "tracts.gpkg")
+        assert not list(tmp_path.iterdir())
+
     def test_without_polygons_it_is_refused(self, panel, tmp_path):
         with pytest.raises(SpecError, match="the panel has no geometry; attach it with cube.with"):
             export(bare(panel), tmp_path / "tracts.gpkg")
@@ -312,11 +325,11 @@ class TestFiles:
         assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
     def test_a_file_that_is_cut_short_leaves_nothing(self, panel, tmp_path, monkeypatch):
-        def full(table, path, **options):
-            path.write_bytes(b"half")
+        def full(*arguments):
+            assert len(list(tmp_path.iterdir())) == 1
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("pyarrow.parquet.write_table", full)
+        monkeypatch.setattr("pyarrow.parquet.ParquetWriter.write_table", full)
         with pytest.raises(StoreError, match="the disk is full"):
             export(panel, tmp_path / "tracts.parquet")
         assert not list(tmp_path.iterdir())
@@ -343,6 +356,24 @@ class TestFiles:
             export(panel, tmp_path / "no" / f"tracts{suffix}")
         with pytest.raises(PolygonError, match="1 of 2 appear again, e.g. 'a'"):
             export(panel_of(["a", "a"]), tmp_path / f"tracts{suffix}")
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+    @pytest.mark.parametrize("layout", LAYOUTS)
+    def test_a_table_written_in_pieces_is_the_same_table(
+        self, panel, tmp_path, monkeypatch, suffix, layout
+    ):
+        panel = panel.assign_coords(time=panel.time + np.array([0, 3600], "timedelta64[s]"))
+        read = gpd.read_parquet if suffix == ".parquet" else pd.read_csv
+        whole = read(export(panel, tmp_path / f"whole{suffix}", layout=layout))
+        monkeypatch.setattr(exporting, "ROWS", 3)
+        pieces = read(export(panel, tmp_path / f"pieces{suffix}", layout=layout))
+        pd.testing.assert_frame_equal(pd.DataFrame(pieces), pd.DataFrame(whole))
+
+    @pytest.mark.parametrize("suffix", SUFFIXES)
+    def test_a_panel_without_blocks_is_refused(self, panel, tmp_path, suffix):
+        with pytest.raises(PolygonError, match="A panel of one block or more was expected"):
+            export(panel.isel(block=[]), tmp_path / f"tracts{suffix}")
         assert not list(tmp_path.iterdir())
 
 
@@ -403,7 +434,8 @@ class TestMap:
             (
                 "persons_sum",
                 "1999",
-                "'persons_sum' varies with time; give time= as one of 2000, 2010. Received '1999'.",
+                "'persons_sum' varies with time; give time= as one of '2000', '2010'. "
+                "Received '1999'.",
             ),
             (
                 "covered_share",

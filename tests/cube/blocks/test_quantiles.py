@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cube.blocks.quantiles import digits_of, sortable, unsortable
+from cube.blocks import quantiles
+from cube.blocks.quantiles import Selection, digits_of, sortable, unsortable
 from cube.blocks.statistics import Quantile, parsed
 from cube.errors import SpecError
 
@@ -26,6 +27,19 @@ class TestBits:
 
     def test_there_are_two_digits_of_float32_and_four_of_float64(self):
         assert [digits_of(dtype) for dtype in ("float32", "float64")] == [2, 4]
+
+
+def test_what_waits_for_further_tiles_is_not_added_up_at_every_one(monkeypatch):
+    monkeypatch.setattr(quantiles, "PENDING", 8)
+    turns, settle = [], Selection._settle
+    monkeypatch.setattr(Selection, "_settle", lambda self: turns.append(0) or settle(self))
+    tiles, one = 256, np.zeros(1, "int64")
+    found = Selection(np.array([tiles]), [0.5], "float32")
+    for tile in range(tiles):
+        found.add(one, [(np.array([tile]), np.ones(1))])
+    found.turn()
+    assert found.prefixes.tolist() == [[tiles // 2 - 1]]
+    assert len(turns) < 10
 
 
 class TestNames:

@@ -6,6 +6,7 @@ import itertools
 
 import cf_xarray.geometry
 import numpy as np
+import pandas as pd
 import pytest
 import shapely
 import xarray as xr
@@ -405,7 +406,8 @@ class TestWithGeometry:
                 ["a", "c", "b"],
                 {"id": "code"},
                 "Polygons must come in the order of the panel's blocks. In 2 rows they do not, "
-                "the first is 1: block 'c', polygon 'b'.",
+                "the first is 1: block 'c', polygon 'b'. Bring them into it first, e.g. with "
+                "GeoDataFrame.set_index and loc.",
             ),
             (
                 ["a", "b", "c"],
@@ -435,6 +437,14 @@ class TestWithGeometry:
         with pytest.raises((PolygonError, SpecError)) as refused:
             with_geometry(panel_of(ids), self.POLYGONS, **options)
         assert str(refused.value) == message
+
+    @pytest.mark.parametrize("dtype", ["int64", "Int32", "category", "int64[pyarrow]"])
+    def test_ids_are_compared_as_the_text_that_coverages_keep(self, dtype):
+        polygons = self.POLYGONS.assign(number=pd.array([7, 12, 3]).astype(dtype))
+        for ids in (["7", "12", "3"], [7, 12, 3]):
+            assert "geometry" in with_geometry(panel_of(ids), polygons, id="number").coords
+        with pytest.raises(PolygonError, match="block '07', polygon '7'"):
+            with_geometry(panel_of(["07", "12", "3"]), polygons, id="number")
 
     def test_polygons_must_say_their_crs(self):
         bare = self.POLYGONS.set_crs(None, allow_override=True)

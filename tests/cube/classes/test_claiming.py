@@ -6,7 +6,9 @@ import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import geopandas as gpd
 import numpy as np
+import pyproj
 import pytest
 import rasterio.features
 import shapely
@@ -96,6 +98,36 @@ class TestGroups:
         assert shares[0, 2, :8].tolist() == [0, 0, 1, 1, 1, 1, 1, 0.5]
         assert shares[1, 2, :8].tolist() == [0, 0, 0, 1, 1, 1, 1, 0]
 
+    @pytest.mark.parametrize(
+        ("shape", "crs", "corner", "pixel"),
+        [
+            (shapely.box(-60, 60, -20, 83), "EPSG:3413", (-700e3, -600e3), 30e3),  # Greenland
+            (shapely.box(-170, 55, -140, 70), "EPSG:3338", (-1000e3, 2400e3), 40e3),  # Alaska
+            (shapely.box(177, -19, 181, -16), "EPSG:32660", (500e3, -1600e3), 12e3),  # Fiji
+            (shapely.box(177, -19, 181, -16), "EPSG:3832", (2900e3, -1700e3), 20e3),
+            (shapely.box(177, -19, 181, -16), "EPSG:4326", (176.0, -15.0), 0.15),
+        ],
+    )
+    def test_shares_follow_curved_edges_and_cross_the_antimeridian(self, shape, crs, corner, pixel):
+        grid = grid_at(SHAPE, pixel_m=pixel, crs=crs, corner=corner)
+        lon, lat = shapely.get_coordinates(shape).T
+        jumping = shapely.Polygon(np.column_stack([(lon + 180) % 360 - 180, lat]))
+        frame = gpd.GeoDataFrame(geometry=[jumping], crs=4326)
+        found = Groups.of(frame, {None: 0}, None).shares(grid, *whole(grid))[0]
+        to_grid = pyproj.Transformer.from_crs(4326, crs, always_xy=True)
+
+        def place(xy):
+            return xy if crs == "EPSG:4326" else np.column_stack(to_grid.transform(*xy.T))
+
+        expected = shapely.transform(shapely.segmentize(shape, 0.02), place)
+        t, (rows, cols) = grid.transform, np.indices(SHAPE)
+        x, y = t.c + cols * t.a, t.f + rows * t.e
+        pixels = shapely.box(x, y + t.e, x + t.a, y)
+        area = shapely.area(shapely.intersection(expected, pixels)) / pixel**2
+        np.testing.assert_allclose(found, area, atol=0.06)  # a twentieth of a pixel along edges
+        assert found.sum() == pytest.approx(area.sum(), rel=1e-3)
+        assert 10 < found.sum() < found.size
+
     def test_a_change_of_the_frame_changes_nothing(self):
         frame = frame_of([square(2, 2, 4)])
         groups = Groups.of(frame, {None: 0}, None)
@@ -132,7 +164,7 @@ class TestGroups:
         far = frame_of([square(2, 2, 4)]).to_crs("EPSG:4326")
         gnomonic = "+proj=gnom +lat_0=0 +lon_0=140 +datum=WGS84"  # of less than half the globe
         grid = grid_at(SHAPE, crs=gnomonic, corner=(0, 0))
-        with pytest.raises(PolygonError, match="^1 polygons have no place in the grid's CRS, the"):
+        with pytest.raises(PolygonError, match="^The polygon in row 0 cannot be brought into the"):
             Groups.of(far, {None: 0}, None).check(grid)
 
 

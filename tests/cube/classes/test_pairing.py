@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import cube
@@ -62,7 +62,7 @@ class TestRules:
         with pytest.raises(SpecError, match="^The rule 'nearest' has other fields"):
             rule_from_dict({"rule": "nearest"})
 
-    @pytest.mark.parametrize("years", [-1, float("nan"), float("inf")])
+    @pytest.mark.parametrize("years", [-1, float("nan"), float("inf"), "1"])
     def test_years_out_of_range_are_refused(self, years):
         with pytest.raises(SpecError, match="^within_years must be 0 or more. Received"):
             Nearest(within_years=years)
@@ -70,6 +70,8 @@ class TestRules:
     def test_an_empty_table_and_an_unknown_way_are_refused(self):
         with pytest.raises(SpecError, match="^A table of labels and images must name one label at"):
             Explicit(images={})
+        with pytest.raises(SpecError, match="^A table of labels and images must name one label at"):
+            Explicit(images=["2000"])
         with pytest.raises(SpecError, match="^odd must be 'up', 'down' or None. Received 'even'"):
             OutlineYears(column="year", odd="even")
 
@@ -138,6 +140,8 @@ class TestPairTiles:
     )
     def test_they_are_those_of_a_plain_loop(self, places):
         shapes = [square(col, row, 6) for col, row, _ in places]
+        grid = shapely.box(0, 0, GRID.shape[1], GRID.shape[0])
+        assume(any(shape.intersection(grid).area > 0 for shape in shapes))
         years = [year for *_, year in places]
         found = pair(frame_of(shapes, GRID, year=years))
         assert len(found) == len(WINDOWS)
@@ -184,6 +188,10 @@ class TestPairTiles:
     def test_outlines_in_degrees_are_brought_into_the_grids_crs(self):
         outlines = frame_of([square(2, 2, 5)], GRID, year=np.array([2008.0])).to_crs("EPSG:4326")
         assert pair(outlines).period.tolist()[:1] == ["2008"]
+
+    def test_outlines_that_all_lie_off_the_grid_are_refused(self):
+        with pytest.raises(PolygonError, match="^None of the 1 polygons meets the grid"):
+            pair(frame_of([square(500, 2, 5)], GRID, year=[2008]))
 
     def test_a_period_that_the_calendar_lacks_is_refused_by_name(self):
         outlines = frame_of([square(2, 2, 5), square(20, 2, 5)], GRID, year=[2009, 2031])

@@ -11,6 +11,7 @@ import pickle
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyproj
 import pytest
 import shapely
 from hypothesis import given, settings
@@ -24,7 +25,7 @@ from cube.classes.points import (
     tile_labels,
 )
 from cube.classes.tiling import slippy_tiles, window_tiles
-from cube.errors import PolygonError, SourceError, SpecError
+from cube.errors import PolygonError, SpecError
 from cube.scenes import Source, needs_of
 from cube.windows import Windows
 from tests.cube.geometry import frame_of, square
@@ -205,17 +206,45 @@ class TestPointLabels:
     def test_what_are_no_points_is_refused(self):
         with pytest.raises(PolygonError, match="^The points: there are none; one at least was exp"):
             PointLabels(points_at((5, 5)).iloc[:0], buffer_m=1)
-        with pytest.raises(PolygonError, match="^The points: 1 of 1 geometries are no points, the"):
+        with pytest.raises(PolygonError, match="^The points: 1 of 1 geometries are no points w"):
             PointLabels(frame_of([square(1, 1, 2)]), buffer_m=1)
-        with pytest.raises(PolygonError, match="^The negatives: 1 of 1 geometries are no points"):
+        with pytest.raises(PolygonError, match="^The negatives: 1 of 1 geometries are no points w"):
             PointLabels(points_at((5, 5)), buffer_m=1, negatives=frame_of([shapely.Point()]))
+        with pytest.raises(PolygonError, match="^The points: a GeoDataFrame of points was expe"):
+            PointLabels([shapely.Point(1, 1)], buffer_m=1)
+        nowhere = gpd.GeoDataFrame(geometry=gpd.points_from_xy([math.nan], [5]), crs=UTM)
+        with pytest.raises(PolygonError, match="^The points: 1 of 1 geometries are no points w"):
+            PointLabels(nowhere, buffer_m=1)
         with pytest.raises(PolygonError, match="^'The points' does not say its CRS"):
             PointLabels(points_at((5, 5)).set_crs(None, allow_override=True), buffer_m=1)
 
     def test_a_grid_in_degrees_is_refused(self):
         grid = grid_at(SHAPE, pixel_m=1e-3, crs="EPSG:4326", corner=(-34.9, -8.0))
-        with pytest.raises(SourceError, match="^Buffers need a projected grid, in metres"):
+        with pytest.raises(SpecError, match="^Distances need .* Received 'WGS 84'; give crs="):
             PointLabels(points_at((5, 5)), buffer_m=1).check(grid)
+        with pytest.raises(SpecError, match="^Distances need .* 'WGS 84 / Pseudo-Mercator'; give"):
+            PointLabels(points_at((5, 5)), buffer_m=1, crs="EPSG:3857")
+
+    @pytest.mark.parametrize(
+        ("crs", "pixel"), [("EPSG:4326", 1e-4), ("EPSG:3857", 10.0), ("EPSG:2264", 20.0)]
+    )
+    def test_metres_are_those_of_another_crs_where_the_grid_has_none(self, crs, pixel):
+        at = gpd.GeoSeries([shapely.Point(-80.0, 35.5)], crs=4326)
+        x, y = at.to_crs(crs).iloc[0].coords[0]
+        grid = grid_at((120, 120), pixel_m=pixel, crs=crs, corner=(x - 60 * pixel, y + 60 * pixel))
+        labels = PointLabels(
+            at.to_frame("geometry"), buffer_m=200, crs="EPSG:32617", background=0, rule="centre"
+        )
+        found = labels.read(grid, *whole(grid))[0]
+        rows, cols = np.indices(found.shape)
+        lon, lat = pyproj.Transformer.from_crs(crs, 4326, always_xy=True).transform(
+            x + (cols - 59.5) * pixel, y - (rows - 59.5) * pixel
+        )
+        away = pyproj.Geod(ellps="WGS84").inv(
+            np.full_like(lon, -80.0), np.full_like(lat, 35.5), lon, lat
+        )[2]
+        sure = np.abs(away - 200) > 3
+        np.testing.assert_array_equal(found[sure], (away < 200)[sure])
 
     def test_points_off_the_grid_are_refused(self):
         with pytest.raises(PolygonError, match="^None of the 1 polygons meets the grid"):
@@ -277,7 +306,9 @@ class TestSampleNegatives:
     @pytest.mark.parametrize(
         ("option", "message"),
         [
-            ({"count": 0}, "^count must be 1 or more. Received 0"),
+            ({"count": 0}, "^count must be a whole number, 1 or more. Received 0"),
+            ({"count": 1.5}, "^count must be a whole number, 1 or more. Received 1.5"),
+            ({"min_distance_m": "1"}, "^min_distance_m must be 0 or more metres. Received '1'"),
             ({"min_distance_m": -1}, "^min_distance_m must be 0 or more metres. Received -1"),
         ],
     )

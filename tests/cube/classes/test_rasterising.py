@@ -366,6 +366,12 @@ class TestRefused:
         ):
             self.of(priority=priority)
 
+    def test_a_priority_that_is_no_list_and_polygons_that_are_no_frame(self):
+        with pytest.raises(SpecError, match="^priority is a tuple of class codes. Received 1"):
+            classes([square(2, 2, 4)], priority=1)
+        with pytest.raises(PolygonError, match="^A GeoDataFrame of polygons was expected. Receiv"):
+            ClassPolygons([square(2, 2, 4)], 1)
+
     def test_an_unknown_column(self):
         with pytest.raises(PolygonError, match="^There is no column 'type'. There are: kind, geom"):
             self.of(column="type")

@@ -20,7 +20,7 @@ import cube
 from cube import coverage, template
 from cube.coverage import covering, entries
 from cube.coverage.handle import Shares
-from cube.errors import PolygonError, SpecError, StoreError
+from cube.errors import PolygonError, RegionError, SpecError, StoreError
 from cube.objects import Folder
 from tests.cube.geometry import frame_of, partition, sets, shapes, square, star
 from tests.rasters import grid_at, noise, whole
@@ -334,7 +334,9 @@ class TestBuild:
 
     def test_it_is_computed_once_and_then_read(self, monkeypatch):
         found = cover(self.POLYGONS)
-        monkeypatch.setattr("cube.coverage.handle.cover", lambda *args, **_: pytest.fail("computed again"))
+        monkeypatch.setattr(
+            "cube.coverage.handle.cover", lambda *args, **_: pytest.fail("computed again")
+        )
         again = coverage.build(found.url, "tracts", frame_of(self.POLYGONS))
         assert again == found
         np.testing.assert_array_equal(dense(again), dense(found))
@@ -506,6 +508,74 @@ class TestBuild:
         np.testing.assert_allclose(
             dense(cover([polygon], grid=grid)), dense(cover([polygon])), rtol=0, atol=1e-5
         )
+
+
+class TestHandle:
+    POLYGONS = (square(2, 2, 5), square(5, 5, 9))
+
+    @pytest.mark.parametrize("name", ["", ".", "../persons", "tracts/label", "Tracts", "a b"])
+    def test_only_a_set_of_polygons_is_taken_away(self, tmp_path, contents, name):
+        found = cover(self.POLYGONS, url=tmp_path / "c.zarr")
+        before = contents(found.url)
+        with pytest.raises(SpecError, match="needs a lower_snake_case name. Received"):
+            coverage.remove(found.url, name)
+        assert contents(found.url) == before
+
+    def test_nobody_changes_what_the_next_one_reads(self):
+        found = cover(self.POLYGONS)
+        tile = found.shares((0, 16), (0, 16))
+        for array in (found.area, found.pixels, found.covered_share, tile.label, tile.share):
+            with pytest.raises(ValueError, match="read-only"):
+                array[...] = 0
+        assert found.area[0] == 25 * 900
+
+    @pytest.mark.parametrize(
+        ("rows", "cols"),
+        [((-1, 5), (0, 5)), ((0, 41), (0, 5)), ((0, 5), (45, 51)), ((5, 4), (0, 5))],
+    )
+    def test_a_box_that_leaves_the_grid_is_refused(self, rows, cols):
+        with pytest.raises(RegionError, match="leaves the grid of 40 x 50 pixels; give a box ins"):
+            cover(self.POLYGONS).shares(rows, cols)
+
+    def test_an_empty_box_holds_nothing(self):
+        shares = cover(self.POLYGONS).shares((5, 5), (0, 5))
+        assert (shares.label.shape, len(shares.share)) == ((0, 5), 0)
+
+
+class TestReport:
+    POLYGONS = (square(-2, 2, 5), square(90, 2, 5), square(9, 9, 0.5), square(20, 20, 3))
+
+    def test_it_is_the_same_whoever_brought_the_polygons_there(self):
+        frame = frame_of(self.POLYGONS)
+        plain = cover(self.POLYGONS).report
+        placed = coverage.build(
+            cube.create("memory://placed", spec_of()),
+            "tracts",
+            cube.place_polygons(frame, grid=GRID),
+        ).report
+        assert plain == placed
+        assert (plain.partly_outside, plain.outside, plain.below_pixel) == (1, 1, 1)
+
+    def test_it_is_of_the_polygons_that_were_kept(self):
+        frame = cube.place_polygons(frame_of(self.POLYGONS), grid=GRID).iloc[[0, 3]]
+        found = coverage.build(cube.create("memory://kept", spec_of()), "tracts", frame).report
+        assert (found.polygons, found.partly_outside, found.outside) == (2, 1, 0)
+        assert found.below_pixel == 0
+
+    @given(picks=st.lists(st.integers(0, 3), min_size=1, max_size=8), size=st.integers(1, 8))
+    @settings(deadline=None, max_examples=10)
+    def test_duplicates_are_those_of_the_set_however_it_is_divided(self, picks, size):
+        frame = frame_of([square(3 * p, 2, 4) for p in picks])
+        parts = [frame.iloc[i : i + size] for i in range(0, len(frame), size)]
+        url = cube.create(f"memory://batches{next(_numbers)}", spec_of())
+        found = coverage.build(url, "tracts", iter(parts)).report
+        assert found.duplicates == len(picks) - len(set(picks))
+
+    def test_those_that_were_dropped_are_counted_once(self):
+        frame = frame_of([square(2, 2, 4)] * 3)
+        placed = cube.place_polygons(frame, grid=GRID, duplicates="first")
+        found = coverage.build(cube.create("memory://dropped", spec_of()), "t", placed).report
+        assert (found.polygons, found.duplicates, found.dropped) == (1, 2, 2)
 
 
 class TestAnnex:

@@ -258,6 +258,28 @@ class TestRefusals:
         with pytest.raises(SpecError, match="cover is whole, partial, overlapping"):
             between_blocks(cover="half")
 
+    @pytest.mark.parametrize("size", [[-1.0], [math.nan], [math.inf]])
+    def test_of_sizes_of_sources(self, size):
+        with pytest.raises(PolygonError, match="Sizes must be known and 0 or more. 1 of 1 are not"):
+            Crosswalk(sources=["a"], targets=["b"], matrix=np.eye(1), size=size)
+
+    def test_of_places_that_are_not_in_the_lists(self):
+        with pytest.raises(PolygonError, match="^Entries must be places in the lists of ids: "):
+            Crosswalk.of_entries(
+                ["a"], ["b"], source=np.array([3]), target=np.array([0]), part=np.array([1.0])
+            )
+
+    def test_of_columns_that_appear_twice_and_of_what_has_no_ids(self):
+        found = Crosswalk(sources=["a"], targets=["b"], matrix=np.eye(1))
+        twice = pd.DataFrame([[1.0, 2.0]], ["a"], ["n", "n"])
+        with pytest.raises(PolygonError, match="^Columns must appear once. 'n' appears again"):
+            found.apply(twice)
+        with pytest.raises(PolygonError, match="^Values are a pandas Series or DataFrame indexed"):
+            found.apply([1.0])
+        known = pd.DataFrame([[1.0, 2.0]], ["a"], ["n", "n_known_share"])
+        with pytest.raises(SpecError, match="'n_known_share' is a column already; rename it"):
+            found.apply(known, skipna=True)
+
     def test_of_rules_that_are_none(self):
         found = between_blocks()
         with pytest.raises(SpecError, match="unmatched is 'refuse' or 'drop'. Received 'lose'"):
@@ -295,6 +317,14 @@ class TestThen:
         np.testing.assert_allclose(left.toarray(), right.toarray(), atol=1e-15)
         np.testing.assert_array_equal(left.indptr, right.indptr)
         np.testing.assert_array_equal(left.indices, right.indices)
+
+    def test_what_both_are_off_by_in_rounding_does_not_add_up(self):
+        first = Crosswalk(sources=["a"], targets=["m", "n"], matrix=np.array([[0.5], [0.4999991]]))
+        second = Crosswalk(
+            sources=["m", "n"], targets=["t", "u"],
+            matrix=np.array([[0.5, 0.2], [0.4999991, 0.7999991]]),
+        )  # fmt: skip
+        assert first.then(second).sums.tolist() == pytest.approx([0.9999991], abs=1e-12)
 
     def test_a_zero_on_the_way_stays_a_zero(self):
         tracts = Crosswalk.of_groups(pd.Series(["A", "A", "B", "C"], [*BLOCKS_2010, "H4"]))

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+import shapely
 from distributed import Client
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -102,7 +103,7 @@ class TestParts:
         )
         persons = pd.Series(np.arange(len(BLOCKS), dtype=float), found.sources, name="persons")
         assert found.cover == "whole"
-        assert math.fsum(found.apply(persons)) == pytest.approx(persons.sum(), rel=1e-6)
+        assert math.fsum(found.apply(persons)) == pytest.approx(persons.sum(), rel=1e-12)
         means = found.apply(pd.Series(3.0, found.sources), how="intensive")
         np.testing.assert_allclose(means, 3, rtol=1e-12)
 
@@ -120,6 +121,13 @@ class TestParts:
         sources = covered(url, [square(-5, 0, 10), square(200, 0, 3)], "blocks")
         found = through(sources, covered(url, TRACTS, "tracts"))
         assert found.lost_share.tolist() == pytest.approx([0.5, 1], abs=1e-6)
+
+    def test_weigh_means_by_what_lies_on_the_grid(self):
+        url = made()
+        sources = covered(url, [square(-10, 0, 10).union(square(0, 0, 10)), square(10, 0, 10)], "b")
+        found = through(sources, covered(url, [shapely.box(0, 0, 20, 10)], "t"))
+        means = found.apply(pd.Series([2.0, 4.0], found.sources), how="intensive")
+        assert means.tolist() == pytest.approx([3])  # a hundred pixels of each
 
     def test_have_ids_or_row_numbers(self):
         url = made()
@@ -213,3 +221,11 @@ class TestRefusals:
         with pytest.raises(PolygonError, match="Targets overlap in 1 of 1 sources"):
             through(sources, targets)
         assert through(sources, targets, overlapping=True).sums.tolist() == [2]
+
+    def test_of_targets_that_overlap_as_much_as_they_leave_out(self):
+        url = made()
+        sources = covered(url, [shapely.box(0, 0, 12, 4)], "blocks")
+        targets = covered(url, [shapely.box(0, 0, 6, 4), shapely.box(3, 0, 9, 4)], "tracts")
+        for weight in (None, "built"):
+            with pytest.raises(PolygonError, match="Targets overlap in 1 of 1 sources"):
+                through(sources, targets, weight=weight)

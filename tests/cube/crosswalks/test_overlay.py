@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
+import itertools
+import math
+
 import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
 import shapely
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from cube.crosswalks import overlay as overlays
 from cube.crosswalks.overlay import cells, overlay, squares
 from cube.errors import PolygonError, SpecError
 from tests.cube.geometry import frame_of, partition, sets, square
 from tests.rasters import UTM, grid_at
+
+overlays = importlib.import_module("cube.crosswalks.overlay")  # of which the name is a function's
 
 SHAPE = (40, 50)
 GRID = grid_at(SHAPE)
@@ -96,6 +101,38 @@ class TestOverlay:
         found = laid([square(0, 0, 10)], targets, overlapping=True)
         assert found.sums.tolist() == pytest.approx([1.5])
 
+    @few
+    @given(targets=sets(SHAPE))
+    def test_targets_that_overlap_are_found_though_parts_of_sources_are_lost(self, targets):
+        targets = targets[:4]
+        source = square(5, 5, 30)
+        cut = [shapely.intersection(source, target) for target in targets]
+        twice = (
+            sum(
+                shapely.area(shapely.intersection(one, other))
+                for one, other in itertools.combinations(cut, 2)
+            )
+            / source.area
+        )
+        assume(not 1e-7 < twice < 1e-5)
+        if twice < 1e-6:
+            laid([source], targets)
+        else:
+            with pytest.raises(PolygonError, match="Targets overlap in 1 of 1 sources, which"):
+                laid([source], targets)
+
+    def test_targets_that_overlap_as_much_as_they_leave_out_are_refused(self):
+        with pytest.raises(PolygonError, match="Targets overlap in 1 of 1 sources"):
+            laid([shapely.box(0, 0, 4, 1)], [shapely.box(0, 0, 2, 1), shapely.box(1, 0, 3, 1)])
+
+    def test_an_image_gives_blocks_all_that_it_holds_once_it_is_normalised(self):
+        found = laid([shapely.box(0, 0, 4, 1)], [shapely.box(0, 0, 1, 1), shapely.box(1, 0, 2, 1)])
+        assert found.apply(pd.Series([8.0], ["s0"])).tolist() == pytest.approx([2, 2])
+        whole = found.normalised()
+        assert whole.apply(pd.Series([8.0], ["s0"])).tolist() == pytest.approx([4, 4])
+        assert (whole.cover, whole.lost_share.tolist()) == ("whole", [0])
+        assert "parts of 1 sources scaled to sum to one, the farthest off by 0.5" in str(whole)
+
     def test_order_of_targets_does_not_change_a_bit(self):
         sources = named(PARTITION[:9], "s")
         targets = named([square(c, r, 8) for r in range(0, 40, 8) for c in range(0, 48, 8)], "t")
@@ -134,12 +171,18 @@ class TestSquares:
 
     def test_degrees_other_shapes_and_no_side_are_refused(self):
         points = gpd.GeoDataFrame(geometry=gpd.points_from_xy([0], [0]), crs=4326)
-        with pytest.raises(PolygonError, match="projected CRS in metres. Received 'WGS 84'"):
+        with pytest.raises(PolygonError, match="metres on the ground. Received 'WGS 84'"):
             squares(points, 1200)
-        with pytest.raises(PolygonError, match="1 of 1 geometries are none, the first in row 0"):
-            squares(frame_of([square(0, 0, 1)]), 1200)
-        with pytest.raises(SpecError, match="a side in metres above 0. Received 0"):
-            squares(points, 0)
+        with pytest.raises(PolygonError, match="ground. Received 'WGS 84 / Pseudo-Mercator'"):
+            squares(points.to_crs(3857), 1200)
+        nowhere = gpd.points_from_xy([math.inf], [math.nan])
+        for shapes in ([square(0, 0, 1)], nowhere, [None], [shapely.Point()]):
+            wrong = gpd.GeoDataFrame(geometry=list(shapes), crs=UTM)
+            with pytest.raises(PolygonError, match="1 of 1 geometries are none, the first in row"):
+                squares(wrong, 1200)
+        for side in (0, "1200", math.nan):
+            with pytest.raises(SpecError, match=f"a side in metres above 0. Received {side!r}"):
+                squares(points, side)
 
 
 class TestCells:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import zipfile
 
 import numpy as np
@@ -38,7 +39,7 @@ class TestReading:
         assert (list(found.sources), list(found.targets)) == ([A, B], [X, Y])
         np.testing.assert_array_equal(found.matrix.toarray(), [[0.25, 0], [0.75, 1]])
 
-    @pytest.mark.parametrize("kind", ["zip", "parquet", "dta", "bom", "pipes"])
+    @pytest.mark.parametrize("kind", ["zip", "gz", "parquet", "dta", "bom", "pipes"])
     def test_every_format_gives_the_same(self, tmp_path, kind):
         plain, frame = written(tmp_path), table()
         path = tmp_path / f"table.{'csv' if kind in ('bom', 'pipes') else kind}"
@@ -46,6 +47,8 @@ class TestReading:
             with zipfile.ZipFile(path, "w") as archive:
                 archive.write(plain, "folder/table.csv")
                 archive.writestr("README.txt", "about")
+        elif kind == "gz":
+            path.write_bytes(gzip.compress(plain.read_bytes()))
         elif kind == "parquet":
             frame.to_parquet(path)
         elif kind == "dta":
@@ -55,6 +58,13 @@ class TestReading:
             frame.to_csv(path, index=False, sep=sep, encoding=encoding)
         found, expected = read_crosswalk(path, **COLUMNS), read_crosswalk(plain, **COLUMNS)
         pd.testing.assert_frame_equal(found.to_table(), expected.to_table())
+
+    def test_rounded_weights_conserve_the_total(self, tmp_path):
+        rows = [(A, X, 0.3333333), (A, Y, 0.6666666), (B, Y, 1.0)]
+        found = read_crosswalk(written(tmp_path, rows), **COLUMNS)
+        persons = found.apply(pd.Series([3e8, 1.0], [A, B]))
+        assert persons.sum() == pytest.approx(3e8 + 1, rel=1e-15)
+        assert found.notes == ()
 
     def test_leading_zeros_are_kept(self, tmp_path):
         path = written(tmp_path, [("01001", "00007", 1.0)])
@@ -171,6 +181,10 @@ class TestRefusals:
         with pytest.raises(PolygonError, match="Ids of sources were expected. Received none"):
             read_crosswalk(written(tmp_path, []), **COLUMNS)
 
+    def test_of_a_weight_of_three_columns(self, tmp_path):
+        with pytest.raises(SpecError, match="weight is a column, or those of part and whole."):
+            read_crosswalk(tmp_path / "a.csv", source="a", target="b", weight=("w", "w", "w"))
+
     def test_of_an_unknown_rule(self, tmp_path):
         with pytest.raises(SpecError, match="zero is 'refuse' or 'keep'"):
             read_crosswalk(written(tmp_path), **COLUMNS, zero="drop")
@@ -181,9 +195,7 @@ class TestRenormalising:
         path = written(tmp_path, [(A, X, 0.25), (A, Y, 0.55), (B, Y, 1.0)])
         found = read_crosswalk(path, **COLUMNS, renormalise=True)
         np.testing.assert_allclose(found.sums, 1, rtol=1e-15)
-        assert found.notes == (
-            "weights of 1 sources scaled to sum to one, the farthest off by 0.2",
-        )
+        assert found.notes == ("parts of 1 sources scaled to sum to one, the farthest off by 0.2",)
 
     def test_it_leaves_what_is_right(self, tmp_path):
         found = read_crosswalk(written(tmp_path), **COLUMNS, renormalise=True)

@@ -40,6 +40,13 @@ class TestIds:
             row = dataset.persons.to_numpy()[:, 3, ::10]
         np.testing.assert_allclose(row[:, :4], [[3, 1, 2, 4], [1, 3, 2, 4]])
 
+    @pytest.mark.parametrize("dtype", ["int64", "uint8", "Int64", "object", "category"])
+    def test_whole_numbers_stand_for_the_ids_that_were_made_of_them(self, dtype):
+        codes = pd.Series([12, 7, 30, 9], dtype=dtype)
+        found = cover([square(10 * i, 2, 4) for i in range(4)], ids=codes)
+        values = pd.Series([1.0, 2, 3, 4], index=pd.Index(codes))
+        np.testing.assert_array_equal(aligned(found, values.iloc[::-1]), [1, 2, 3, 4])
+
     def test_an_index_that_only_counts_rows_is_no_id(self, named):
         np.testing.assert_array_equal(aligned(named, pd.Series([1, 2, 3, 4])), [1, 2, 3, 4])
 
@@ -57,7 +64,10 @@ class TestIds:
             ),
             (["0101"], "3 of 4 polygons have none: '0102', '0201', '1101'. Select"),
             ([*IDS, "5", "6"], "matched by id; 2 of 6 ids are of no polygon: '5', '6'. Select"),
-            ([101, 102, 201, 1101], "4 of 4 polygons have none: .* 4 of 4 ids are .*: 101, 102"),
+            (
+                [101, 102, 201, 1101],
+                "3 of 4 polygons have none: '0101', .* 3 of 4 ids are .*: '101', '102'",
+            ),
             (["0101", "0102", "0201", "0201"], "have each id once. 1 come again: '0201'"),
             ([0, 1, 2, 3], "4 of 4 polygons have none"),
         ],
@@ -100,6 +110,7 @@ class TestNumbers:
             [1, None, np.nan, 4],
             pd.Series([1, pd.NA, None, 4], dtype="Int64"),
             pd.Series([1, pd.NA, None, 4], dtype=object),
+            np.ma.masked_array([1, 2, 3, 4], mask=[False, True, True, False]),
         ],
     )
     def test_any_way_to_say_unknown_is_unknown(self, unnamed, values):

@@ -121,6 +121,12 @@ class TestExtensive:
             cube.spread(found, "persons", [3, 4], time="2000")
         cube.spread(found, "persons", [3, np.nan], time="2000")
 
+    def test_the_report_says_what_lies_outside_the_grid(self):
+        found = cover([square(-2, 2, 4), square(90, 90, 4), square(10, 10, 4)])
+        report = cube.spread(found, "persons", [10, 20, 30], time="2000")
+        assert str(report).startswith("label persons (25 outside the grid): ")
+        assert np.nansum(pixels(found)) == pytest.approx(35)
+
 
 class TestIntensive:
     @few

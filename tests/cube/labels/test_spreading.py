@@ -10,8 +10,10 @@ from hypothesis import given, settings
 import cube
 from cube.coverage import entries
 from cube.errors import PolygonError, SourceError, SpecError
-from cube.labels.labelling import MISSING, NUMBER, ZERO, States, plan_spread
+from cube.labels.labelling import States, plan_spread
 from cube.provenance import inputs_of
+from cube.states import MISSING, NUMBER, ZERO
+from cube.transforms import PerCapita
 from tests.cube.geometry import partition, sets, square
 from tests.cube.labelling import SHAPE, amounts, cover, dense, lights, pixels, seeds, write
 from tests.rasters import grid_at
@@ -213,6 +215,13 @@ class TestTransform:
         options = {"time": "2000", "weight": "lights", "empty": "area"}
         cube.spread(found, "persons", persons, state_layer="state", **options)
         np.testing.assert_array_equal(pixels(found, "state"), States().forward(pixels(found)))
+
+    @pytest.mark.parametrize("transform", [np.log, Log, PerCapita(), "log"])
+    def test_what_is_no_transform_of_one_value_is_refused_and_nothing_is_written(self, transform):
+        found = cover(self.POLYGONS)
+        with pytest.raises(SpecError, match="must be a declared transform of one value, such as"):
+            cube.spread(found, "persons", [1, 2, 3], time="2000", transform=transform)
+        assert inputs_of(found.url, "persons") == {}
 
     def test_a_second_run_skips_both(self):
         found = cover(self.POLYGONS)

@@ -205,6 +205,52 @@ class TestProjections:
         assert found.bounds == pytest.approx(FIJI.bounds, abs=0.02)
 
 
+class TestCutBefore:
+    """Files cut polygons at the antimeridian; where the plane goes on, they become whole again."""
+
+    @pytest.mark.parametrize(
+        ("crs", "corner"),
+        [
+            ("EPSG:32760", (500_000.0, 8_200_000.0)),
+            ("EPSG:3460", (1_900_000.0, 4_000_000.0)),
+            ("EPSG:3832", (3_000_000.0, -1_700_000.0)),
+        ],
+    )
+    def test_the_two_halves_of_an_island_are_one(self, crs, corner):
+        grid = grid_at((300, 600), pixel_m=1000.0, crs=crs, corner=corner)
+        cut = shapely.union(shapely.box(178, -18, 180, -16), shapely.box(-180, -18, -178, -16))
+        found, whole = placed(cut, grid=grid), placed(FIJI, grid=grid)
+        assert found.geometry.iloc[0].geom_type == "Polygon"
+        assert found.geometry.iloc[0].symmetric_difference(whole.geometry.iloc[0]).area < 1.0
+        assert crossings(found) == 1
+
+    @pytest.mark.parametrize("crs", ["EPSG:3413", "EPSG:5070", "EPSG:3338", "EPSG:32660"])
+    def test_far_in_the_north_too(self, crs):
+        chukotka = shapely.box(170, 65, 190, 70)
+        cut = shapely.union(shapely.box(170, 65, 180, 70), shapely.box(-180, 65, -170, 70))
+        there = gpd.GeoSeries([chukotka], crs=DEGREES).to_crs(crs).total_bounds
+        corner = float(there[0]), float(there[3])
+        grid = grid_at((100, 100), pixel_m=10_000.0, crs=crs, corner=corner)
+        found, whole = one(cut, grid=grid), one(chukotka, grid=grid)
+        assert found.is_valid
+        assert found.symmetric_difference(whole).area / whole.area < 1e-6
+
+    def test_parts_that_lie_elsewhere_keep_their_corners(self):
+        elsewhere = shapely.box(-170, -20, -169, -19)
+        cut = [shapely.box(178, -18, 180, -16), shapely.box(-180, -18, -178, -16), elsewhere]
+        found, joined = antimeridian.rejoin(np.array([shapely.MultiPolygon(cut), FIJI]), 360.0)
+        assert joined.tolist() == [True, False]
+        assert found[0].equals(shapely.MultiPolygon([FIJI, elsewhere]))
+        assert found[1] is FIJI
+
+    def test_islands_that_touch_it_apart_from_each_other_stay_as_they_are(self):
+        parts = [shapely.box(178, -18, 180, -16), shapely.box(-180, -10, -178, -8)]
+        given = np.array([shapely.MultiPolygon(parts), shapely.box(-180, -60, 180, -50)])
+        found, joined = antimeridian.rejoin(given, 360.0)
+        assert not joined.any()
+        assert shapely.equals_exact(found, given).all()
+
+
 class TestDegrees:
     def test_one_polygon_in_metres_among_degrees_is_refused(self):
         with pytest.raises(PolygonError, match="in row 1 has no place: its .* are no longitudes"):

@@ -176,6 +176,12 @@ class TestFrames:
             pd.DataFrame(in_memory.drop(columns="geometry")),
         )
 
+    @pytest.mark.parametrize("what", ["blocks.gpkg", {"a": 1}, None, [square(2, 2, 3)]])
+    def test_what_is_no_table_is_refused(self, what):
+        match = f"A GeoDataFrame of polygons was expected. Received {type(what).__name__}; read fi"
+        with pytest.raises(PolygonError, match=match):
+            cube.polygons.place_polygons(what, grid=GRID)
+
     @pytest.mark.parametrize("kind", [pd.DataFrame, gpd.GeoDataFrame])
     def test_a_table_is_refused(self, kind):
         with pytest.raises(PolygonError, match="'blocks' is a table without geometries"):
@@ -188,3 +194,29 @@ class TestFrames:
         assert shapely.equals_exact(degrees.geometry, before.geometry).all()
         assert (degrees.crs, degrees.attrs) == (before.crs, {})
         assert placed.attrs.keys() == {"polygon_report"}
+
+
+class TestBatches:
+    def test_a_message_says_where_its_batch_begins(self, frame, tmp_path):
+        frame.loc[4, "persons"] = -1
+        path = save(frame, tmp_path)
+        match = (
+            r"^In the batch whose row 0 is row 3 of the set: Column 'persons' .* in row 1: -1\.0"
+        )
+        with pytest.raises(PolygonError, match=match):
+            list(cube.polygon_batches([path], grid=GRID, counts=["persons"], rows=3))
+
+    def test_other_geoparquet_is_refused_in_one_line(self, frame, tmp_path):
+        frame.to_parquet(tmp_path / "q.parquet", geometry_encoding="geoarrow")
+        with pytest.raises(PolygonError, match="^'[^']*' keeps its geometries as .*only WKB is re"):
+            list(cube.polygon_batches(tmp_path / "q.parquet", grid=GRID))
+
+    @pytest.mark.parametrize("name", ["q.parquet", "q.gpkg"])
+    def test_a_file_without_polygons_is_refused(self, frame, tmp_path, name):
+        path = save(frame.iloc[:0], tmp_path, name)
+        with pytest.raises(PolygonError, match="There are no polygons"):
+            list(cube.polygon_batches(path, grid=GRID))
+
+    def test_no_rows_at_all_are_refused_at_once(self, frame, tmp_path):
+        with pytest.raises(SpecError, match="one polygon or more. Received rows=0"):
+            cube.polygon_batches(save(frame, tmp_path), grid=GRID, rows=0)

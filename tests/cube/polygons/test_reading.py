@@ -8,6 +8,7 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyproj
 import pytest
 import shapely
 from hypothesis import given, settings
@@ -19,10 +20,10 @@ from cube.errors import PolygonError, SpecError
 from cube.polygons import placing
 from cube.polygons import report as polygon_report
 from cube.polygons.columns import check_counts, check_ids
+from cube.polygons.found import off_grid
 from cube.polygons.reading import (
     check_polygons,
     later_copies,
-    off_grid,
     place_polygons,
     polygons_digest,
 )
@@ -143,6 +144,25 @@ class TestCrs:
         with pytest.raises(PolygonError, match="names no known datum .* say what it is with crs="):
             cube.read_polygons(OLINDA / "olinda1.shp", grid=grid)
 
+    @pytest.mark.parametrize("name", ["My_Local_1932", "D_User_Defined", "D_unknown"])
+    def test_a_datum_that_nobody_knows_is_refused_whatever_its_name(self, frame, name):
+        crs = (
+            f'GEOGCS["mine",DATUM["{name}",SPHEROID["GRS_1980",6378137.0,298.257222101]],'
+            f'PRIMEM["Greenwich",0.0],UNIT["Degree",0.0174532925199433]]'
+        )
+        strange = frame.to_crs("EPSG:4674").set_crs(crs, allow_override=True)
+        with pytest.raises(PolygonError, match=r"names no known datum \('mine'\)"):
+            place_polygons(strange, grid=GRID)
+        assert len(place_polygons(strange, grid=GRID, crs="EPSG:4674")) == 3
+
+    @pytest.mark.parametrize("name", ["D_SIRGAS_2000", "WGS_1984", "D_South_American_1969"])
+    def test_a_datum_that_is_known_by_another_name_is_known(self, name):
+        crs = pyproj.CRS(
+            f'GEOGCS["mine",DATUM["{name}",SPHEROID["any",6378137.0,298.257222101]],'
+            f'PRIMEM["Greenwich",0.0],UNIT["Degree",0.0174532925199433]]'
+        )
+        assert cube.polygons.datum_is_known(crs)
+
     def test_a_declared_crs_replaces_the_files_own(self, frame, saved):
         path = saved(".gpkg", frame.set_crs("EPSG:32724", allow_override=True))
         found = cube.read_polygons(path, grid=GRID, crs=UTM)
@@ -164,6 +184,9 @@ class TestPlace:
 
     def test_metres_declared_as_degrees_are_refused(self, saved):
         refused("None of the 3 polygons meets the grid", saved(), crs="EPSG:4674")
+
+    def test_a_polygon_that_only_touches_the_grid_does_not_meet_it(self, saved):
+        refused("None of the 1 polygons", saved(".gpkg", frame_of([square(-5, 0, 5)], GRID)))
 
     def test_one_polygon_on_the_grid_is_enough(self, saved):
         path = saved(".gpkg", frame_of([square(1000, 2, 5), square(2, 2, 5)], GRID))
@@ -370,6 +393,8 @@ class TestIds:
             [3, 1, 2],
             pd.array([3, 1, 2], dtype="Int64"),
             pd.Categorical(["a", "b"]),
+            pd.Categorical([2, 1]),
+            np.array([2, 1], object),
             pd.array(["a", "b"], dtype="string"),
             np.array([1, 2], "uint8"),
         ],
@@ -385,6 +410,7 @@ class TestIds:
             (["a", 2], "text or whole numbers. It holds object"),
             (["a", None, "b", ""], "must hold an id for each.* 2 of 4 are missing.* row 1, 3"),
             ([None, None], "2 of 2 are missing"),
+            ([1.0, np.nan], "1 of 2 are missing"),
             (pd.array([1, None], dtype="Int64"), "1 of 2 are missing"),
             (["b", "a", "b", "a", "c"], "each id once. 2 appear again: 'b', 'a'. Merge"),
             ([1, 1, 2, 2, 3, 3, 4, 4], "4 appear again: 1, 2, 3, …"),
