@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cube.blocks import panels
-from cube.blocks.aggregation import Aggregation, Request, Statistics
+from cube.blocks.aggregation import Aggregation, Names, Request, Statistics
 from cube.blocks.estimates import Options, Summed, columns
 from cube.blocks.readings import Arrays, Job, Reading, Task, backward, check_positive, tasks
 from cube.blocks.statistics import check_fits, parsed
@@ -34,7 +34,7 @@ Missing = Literal["refuse", "nodata"]
 
 def aggregate(  # noqa: PLR0913  (what to sum, how, and who does it)
     coverage: Coverage,
-    names: str | Sequence[str],
+    names: Names,
     *,
     times: str | Sequence[str] | None = None,
     statistics: Statistics = ("sum", "mean"),
@@ -54,13 +54,14 @@ def aggregate(  # noqa: PLR0913  (what to sum, how, and who does it)
 
     Args:
         coverage: Shares of the polygons.
-        names: Layers or stacks of its cube.
+        names: Layers or stacks of its cube; or a mapping from each to statistics of its own.
         times: Labels of periods, for those that vary with time; None for all.
-        statistics: ``"sum"``, ``"mean"``, ``"min"``, ``"max"``, ``"variance"``, ``"std"`` (both of
-            the population), ``"median"``, quantiles such as ``"q90"`` or :class:`cube.Quantile`,
-            ``"weighted_sum"``, ``"weighted_mean"``, ``"standard_error"`` (of the mean) and
-            ``"count"`` (the sum of the shares of valid pixels); of layers of classes
-            ``"class_shares"``, ``"majority"`` (of equal shares the greatest code) and ``"count"``.
+        statistics: Of all of them: ``"sum"``, ``"mean"``, ``"min"``, ``"max"``, ``"variance"``,
+            ``"std"`` (both of the population), ``"median"``, quantiles such as ``"q90"`` or
+            :class:`cube.Quantile`, ``"weighted_sum"``, ``"weighted_mean"``, ``"standard_error"``
+            (of the mean) and ``"count"`` (the sum of the shares of valid pixels); of layers of
+            classes ``"class_shares"``, ``"majority"`` (of equal shares the greatest code) and
+            ``"count"``.
             The formulas stand in :mod:`cube.blocks.statistics`.
         weights: A layer of the same cube, 0 or more, whose values weigh those of the same period
             (of every period, if it is static). Pixels without a weight do not count.
@@ -111,7 +112,7 @@ def aggregate(  # noqa: PLR0913  (what to sum, how, and who does it)
 
 def plan_aggregate(  # noqa: PLR0913  (what to sum, and how)
     coverage: Coverage,
-    names: str | Sequence[str],
+    names: Names,
     *,
     times: str | Sequence[str] | None = None,
     statistics: Statistics = ("sum", "mean"),

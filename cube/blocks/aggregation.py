@@ -16,7 +16,7 @@ from cube.blocks.estimates import Options, Summed, columns
 from cube.blocks.panels import Column
 from cube.blocks.quantiles import PENDING_BYTES, digits_of
 from cube.blocks.readings import Job, Reading, Stored, Task, tasks
-from cube.blocks.statistics import Quantile, check_fits, parsed
+from cube.blocks.statistics import Quantile, Statistic, check_fits, parsed
 from cube.blocks.summing import Runner, summed
 from cube.blocks.tallies import Wanted
 from cube.coverage.handle import Coverage
@@ -32,12 +32,15 @@ SUMS_BYTES = 512_000_000
 
 Statistics = str | Quantile | Sequence[str | Quantile]
 
+Names = str | Sequence[str] | Mapping[str, Statistics]
+"""Layers or stacks, or a mapping from each to statistics of its own."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """What a user gave; see :func:`cube.aggregate`."""
 
-    names: str | Sequence[str]
+    names: Names
     times: str | Sequence[str] | None = None
     statistics: Statistics = ("sum", "mean")
     weights: str | None = None
@@ -56,14 +59,14 @@ class Aggregation:
         spec: The cube.
         names: Layers and stacks, in the order asked for.
         times: Indices of the periods asked for.
-        options: How.
+        options: How, by name.
     """
 
     job: Job
     spec: CubeSpec
     names: tuple[str, ...]
     times: tuple[int, ...]
-    options: Options
+    options: Mapping[str, Options]
 
     @classmethod
     def of(cls, coverage: Coverage, request: Request) -> Self:
@@ -75,25 +78,18 @@ class Aggregation:
         spec = read_spec(coverage.url)
         names = _listed(request.names, "names")
         errors = _errors(request.errors, names)
-        options = Options(
-            statistics=parsed(request.statistics),
-            weights=request.weights,
-            weight_units="1" if request.weights is None else spec.layer(request.weights).units,
-            errors=tuple(sorted(errors.items())),
-            correlation_px=request.correlation_px,
-            transform=request.transform,
-            conserve=request.conserve,
-        )
+        options = _options(spec, names, request, errors)
         for name in names:
-            check_fits(options.statistics, spec.variable(name))
-            _check_beside(spec, name, (request.weights, errors.get(name)))
-            _check_bands(spec, name, errors.get(name))
+            check_fits(options[name].statistics, spec.variable(name))
+            own = dict(options[name].errors).get(name)
+            _check_beside(spec, name, (options[name].weights, own))
+            _check_bands(spec, name, own)
         times = _times(spec, names, request.times)
         readings = tuple(_readings(spec, names, times, options))
         source = Stored(
             url=coverage.url, spec=spec, weights=request.weights, transform=request.transform
         )
-        job = Job(coverage=coverage, source=source, readings=readings, conserve=options.conserve)
+        job = Job(coverage=coverage, source=source, readings=readings, conserve=request.conserve)
         return cls(job=job, spec=spec, names=names, times=times, options=options)
 
     @property
@@ -132,7 +128,7 @@ class Aggregation:
 
     def _read_of(self, reading: Reading) -> list[str]:
         """Variables that a reading reads."""
-        beside = (self.options.weights, reading.errors)
+        beside = (self.options[reading.name].weights, reading.errors)
         return [reading.name, *(name for name in beside if name is not None)]
 
     def bytes_in(self) -> int:
@@ -164,17 +160,25 @@ class Aggregation:
             CubeError: What a task raised.
         """
         coverage = self.job.coverage
-        attrs = panels.origin(coverage, self.options.describe(), self.spec, self._all_names())
+        attrs = panels.origin(coverage, self._described(), self.spec, self._all_names())
         varies = not all(self.spec.variable(name).static for name in self.names)
         periods = [self.spec.calendar[time] for time in self.times] if varies else []
         return panels.panel(coverage, self._columns(run), attrs, periods)
+
+    def _described(self) -> dict[str, Any]:
+        """Options as JSON; statistics by name, where each has its own."""
+        each = {name: options.describe() for name, options in self.options.items()}
+        first, *others = each.values()
+        if all(other == first for other in others):
+            return first
+        return {**first, "statistics": {name: one["statistics"] for name, one in each.items()}}
 
     def _all_names(self) -> list[str]:
         return sorted({name for reading in self.job.readings for name in self._read_of(reading)})
 
     def _columns(self, run: Runner) -> Iterator[Column]:
         for name, found in groupby(self._summed(run), key=lambda one: one.variable.name):
-            each = (columns(one, self.options) for one in found)
+            each = (columns(one, self.options[name]) for one in found)
             static = self.spec.variable(name).static
             yield from next(each) if static else _over_time(each, len(self.times))
 
@@ -187,12 +191,16 @@ class Aggregation:
                 yield Summed(variable=variable, totals=totals.pop(0), size=size)
 
     def batches(self) -> list[tuple[Reading, ...]]:
-        """Readings in their order, as many together as :data:`SUMS_BYTES` hold."""
+        """Readings in their order, as many together as :data:`SUMS_BYTES` hold.
+
+        Those with quantiles, which take several passes, are apart from those without.
+        """
         out: list[tuple[Reading, ...]] = []
         left = 0
         for reading in self.job.readings:
             needed = self._sums_bytes(reading)
-            if needed > left:
+            alike = out and bool(out[-1][0].wanted.levels) == bool(reading.wanted.levels)
+            if needed > left or not alike:
                 out, left = [*out, ()], SUMS_BYTES
             out[-1] += (reading,)
             left -= needed
@@ -218,13 +226,44 @@ def _over_time(each: Iterable[Iterable[Column]], times: int) -> list[Column]:
     return out
 
 
-def _listed(names: str | Sequence[str], what: str) -> tuple[str, ...]:
+def _listed(names: str | Iterable[str], what: str) -> tuple[str, ...]:
     if not isinstance(names, Iterable):
         raise SpecError(f"{what} must be text, or a list of it. Received {names!r}.")
     found = (names,) if isinstance(names, str) else tuple(dict.fromkeys(map(str, names)))
     if not found:
         raise SpecError(f"{what} must hold at least one. Received none.")
     return found
+
+
+def _options(
+    spec: CubeSpec, names: tuple[str, ...], request: Request, errors: Mapping[str, str]
+) -> dict[str, Options]:
+    """How, by name."""
+    each = request.names if isinstance(request.names, Mapping) else {}
+    statistics = {name: parsed(each.get(name, request.statistics)) for name in names}
+    whole = Options(
+        statistics=tuple(dict.fromkeys(one for own in statistics.values() for one in own)),
+        weights=request.weights,
+        weight_units="1" if request.weights is None else spec.layer(request.weights).units,
+        errors=tuple(sorted(errors.items())),
+        correlation_px=request.correlation_px,
+        transform=request.transform,
+        conserve=request.conserve,
+    )
+    return {name: _own(whole, own) for name, own in statistics.items()}
+
+
+def _own(whole: Options, statistics: tuple[Statistic, ...]) -> Options:
+    """Options for some of the statistics, without those that only others need."""
+    families = {statistic.family for statistic in statistics}
+    erring = "error" in families
+    return replace(
+        whole,
+        statistics=statistics,
+        weights=whole.weights if "weighted" in families else None,
+        errors=whole.errors if erring else (),
+        correlation_px=whole.correlation_px if erring else 0.0,
+    )
 
 
 def _errors(errors: str | Mapping[str, str] | None, names: tuple[str, ...]) -> dict[str, str]:
@@ -283,13 +322,16 @@ def _times(
 
 
 def _readings(
-    spec: CubeSpec, names: tuple[str, ...], times: tuple[int, ...], options: Options
+    spec: CubeSpec,
+    names: tuple[str, ...],
+    times: tuple[int, ...],
+    options: Mapping[str, Options],
 ) -> Iterator[Reading]:
-    errors = dict(options.errors)
     for name in names:
+        errors = dict(options[name].errors)
         variable = spec.variable(name)
         classes = len(variable.classes) if isinstance(variable, LayerSpec) else 0
-        wanted = Wanted.of(options.statistics, errors=name in errors, classes=classes)
+        wanted = Wanted.of(options[name].statistics, errors=name in errors, classes=classes)
         for time in (None,) if variable.static else times:
             yield Reading(
                 name=name,

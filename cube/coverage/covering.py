@@ -256,7 +256,8 @@ class _Cover:
 def _sums(shares: Shares, polygons: int) -> npt.NDArray[np.float64]:
     """Sum of the shares of each polygon, float64 (polygon,)."""
     whole = np.bincount(shares.label.ravel() + 1, minlength=polygons + 1)[1:]
-    return whole + np.bincount(shares.polygon, shares.share, polygons)
+    parts = np.bincount(shares.polygon, shares.share, polygons)
+    return np.add(whole, parts, dtype="float64")
 
 
 def _numbered(shares: Shares, members: npt.NDArray[np.int32]) -> Shares:

@@ -118,7 +118,7 @@ def _numbers(values: npt.ArrayLike, what: str) -> FloatArray:
     """Float64 of any shape; numbers as text are text."""
     try:
         if isinstance(values, np.ma.MaskedArray):
-            values = values.astype("float64").filled(math.nan)
+            values = np.ma.filled(values.astype("float64"), math.nan)
         array = values if isinstance(values, pd.Series) else np.asarray(values)
     except ValueError as error:
         raise PolygonError(f"{what} must be numbers, one each: {error}.") from error

@@ -189,6 +189,8 @@ def _batches_placed(
             out = _placed(part.frame, grid, name=part.name, **options)
         yield out
         before += len(part.frame)
+    if first is None:
+        raise PolygonError("There are no polygons.")
 
 
 @contextlib.contextmanager
@@ -218,7 +220,7 @@ def _placed(  # noqa: PLR0913  (what they are, and what to do about the rest)
     """See :func:`place_polygons`; they may all lie outside the grid."""
     polygon_files.check_frame(frame, name)
     frame = with_known_crs(frame, crs=crs, name=name)
-    for column in counts:
+    for column in [counts] if isinstance(counts, str) else counts:
         polygon_columns.check_counts(frame, column)
     found = Found.of(frame, grid, repair=repair)
     out = _with_shapes(frame, found.shapes, grid)

@@ -143,14 +143,12 @@ def panel_of(coverage, table, data):
     """From pixels to block groups: statistics of what was seen, beside what was counted."""
     alike = correlation_px(data["indices"].sel(indices_band="ndvi").values)
     print(f"standard errors: the NDVI of neighbours is alike over {alike:.1f} pixels")
+    measured = ("mean", "std", "median", "standard_error")
     panel = cube.aggregate(
         coverage,
-        ["predictors", "indices"],
-        statistics=("mean", "std", "median", "standard_error"),
+        {"predictors": measured, "indices": measured, "land_cover": "class_shares"},
         correlation_px=alike,
     )
-    cover = cube.aggregate(coverage, "land_cover", statistics="class_shares")
-    panel = panel.merge(cover, compat="identical")
     # Of the whole group: the valid share is one of its pixels on the grid.
     seen = (panel["indices_ndvi_valid_share"][:, 0] * panel["covered_share"]).values
     none, enough = int((seen == 0).sum()), int((seen >= ENOUGH).sum())

@@ -484,6 +484,33 @@ class TestSameBits:
         again = aggregate(found, ["income", "wide"], statistics=["median", "std"])
         assert again.identical(quantiles_too)
 
+    def test_layers_may_have_statistics_of_their_own(self, found):
+        wanted = {
+            "income": ("mean", "weighted_mean", "standard_error"),
+            "cover": "class_shares",
+            "wide": ["q90"],
+        }
+        options = {"weights": "persons", "correlation_px": 2.0}
+        each = aggregate(found, wanted, **options)
+        alone = [aggregate(found, "income", statistics=wanted["income"], **options)]
+        alone += [aggregate(found, name, statistics=wanted[name]) for name in ("cover", "wide")]
+        assert set(each.data_vars) == {name for one in alone for name in one.data_vars}
+        for one in alone:
+            for name, column in one.data_vars.items():
+                np.testing.assert_array_equal(each[name], column)
+        said = json.loads(each.attrs["statistics"])["statistics"]
+        assert said == {
+            "income": ["mean", "weighted_mean", "standard_error"],
+            "cover": ["class_shares"],
+            "wide": ["q90"],
+        }
+
+    def test_what_none_of_their_statistics_needs_is_refused(self, found):
+        with pytest.raises(SpecError, match="weights= is for 'weighted_mean'"):
+            aggregate(found, {"income": "mean", "wide": "sum"}, weights="persons")
+        with pytest.raises(SpecError, match="names must hold at least one"):
+            aggregate(found, {})
+
     def test_layers_asked_for_together_are_those_asked_for_alone(self, found):
         both = aggregate(found, ["income", "counts"], times=["2010"])
         alone = aggregate(found, "income", times="2010")
