@@ -53,6 +53,11 @@ class Case:
     names: list[str]
     coverage: cube.Coverage
 
+    @functools.cached_property
+    def stacked(self) -> np.ndarray:
+        """All rasters, (layer, y, x)."""
+        return np.stack(self.rasters)
+
 
 def made_cube(folder: Path, side: int, names: list[str], dtype: str) -> tuple[str, cube.CubeSpec]:
     """An empty cube of static layers."""
@@ -77,9 +82,19 @@ def made_case(folder: Path, options: argparse.Namespace) -> Case:
 
 
 def ours(case: Case) -> np.ndarray:
-    """Mean of an array in memory."""
-    found = cube.aggregate_array(case.coverage, case.rasters[0], statistics="mean")
+    """Means of arrays in memory, a call each."""
+    for values in reversed(case.rasters):
+        found = cube.aggregate_array(case.coverage, values, statistics="mean")
     return found["values_mean"].values
+
+
+def ours_together(case: Case, layers: int) -> np.ndarray:
+    """Means of arrays in memory, all of them in one call."""
+    bands = case.names[:layers]
+    found = cube.aggregate_array(
+        case.coverage, case.stacked[:layers], bands=bands, statistics="mean"
+    )
+    return found[f"values_{bands[0]}_mean"].values
 
 
 def ours_from_cube(case: Case, layers: int) -> np.ndarray:
@@ -139,29 +154,42 @@ def print_rows(took: dict[str, float], base: str, notes: dict[str, str], **commo
 
 
 def layers(folder: Path, options: argparse.Namespace) -> None:
-    """One layer and each further one, once the shares are at hand."""
+    """A layer by itself, and each further one of a call, once the shares are at hand."""
     case, number = made_case(folder, options), options.layers
     expected = exact(case, 1)["mean"].to_numpy("float64")
-    for found in (ours(case), ours_from_cube(case, 1)):
+    for found in (ours(case), ours_together(case, number), ours_from_cube(case, 1)):
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
     # Another question, whole pixels by their centres: the number of them is near the area.
     assert abs(whole_pixels(case).sum() / case.coverage.pixels[:SAMPLE].sum() - 1) < 0.05
     took = medians(
         {
             "a layer": lambda: ours(case),
-            "a layer of the cube, decoded": lambda: ours_from_cube(case, 1),
-            "all layers of the cube, decoded": lambda: ours_from_cube(case, number),
-            "exactextract, one call a layer": lambda: exact(case, 1),
-            "exactextract, one call for all layers": lambda: exact(case, number),
-            "rasterstats": lambda: whole_pixels(case),
+            "one layer of an array": lambda: ours_together(case, 1),
+            "all layers of an array, one call": lambda: ours_together(case, number),
+            "one layer of the cube, decoded": lambda: ours_from_cube(case, 1),
+            "all layers of the cube, decoded, one call": lambda: ours_from_cube(case, number),
+            "exactextract, a layer": lambda: exact(case, 1),
+            "exactextract, all layers, one call": lambda: exact(case, number),
+            "rasterstats, a layer": lambda: whole_pixels(case),
         },
         options.rounds,
     )
-    one = took["exactextract, one call a layer"]
-    further = took["exactextract, one call for all layers"] - one
-    took["exactextract, each further layer of one call"] = further / (number - 1)
-    took["rasterstats"] *= len(case.polygons) / SAMPLE
-    notes = {"rasterstats": f"{SAMPLE} polygons, scaled up by count"}
+    took["a layer"] /= number
+    took["rasterstats, a layer"] *= len(case.polygons) / SAMPLE
+    for what, one, every in (
+        (
+            "each further layer of one call",
+            "one layer of an array",
+            "all layers of an array, one call",
+        ),
+        (
+            "exactextract, each further layer of one call",
+            "exactextract, a layer",
+            "exactextract, all layers, one call",
+        ),
+    ):
+        took[what] = (took[every] - took[one]) / (number - 1)
+    notes = {"rasterstats, a layer": f"{SAMPLE} polygons, scaled up by count"}
     print_rows(took, "a layer", notes, **common(case, options))
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -232,8 +233,14 @@ def _on_threads(
     function: Callable[[Task], Any], tasks: Sequence[Task]
 ) -> Iterator[tuple[Task, Any]]:
     """Do tasks on a thread a core; what they raise is raised."""
-    with ThreadPoolExecutor(cores()) as pool:
-        yield from zip(tasks, pool.map(function, tasks), strict=True)
+    yield from zip(tasks, _pool(os.getpid()).map(function, tasks), strict=True)
+
+
+@lru_cache(maxsize=1)
+def _pool(process: int) -> ThreadPoolExecutor:
+    """Threads that stay, since starting them takes as long as a few tiles; a fork has none."""
+    del process
+    return ThreadPoolExecutor(cores(), thread_name_prefix="quadrat-blocks")
 
 
 def _described(name: str, bands: Sequence[str] | None) -> StackSpec | LayerSpec:

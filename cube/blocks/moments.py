@@ -112,14 +112,18 @@ def sizes(runs, edges):
 
 
 @numba.njit(nogil=True, cache=True)
-def measure(values, top, left, runs, edges, table):
+def measure(values, top, left, runs, edges, sizes, table):
     """Fill a table of moments, float64 (row, polygon); for its rows see :mod:`cube.blocks.tallies`.
 
     Squared deviations are those from the mean, in a second pass over a polygon that is still in
-    the core's cache: squares of large values would swallow a small deviation.
+    the core's cache: squares of large values would swallow a small deviation. ``sizes`` are sums of
+    shares, float64 (polygon,).
     """
     for m in range(table.shape[1]):
-        weight, total, low, high = _simple(values, top, left, runs, edges, m)
+        weight = sizes[m]
+        total, low, high = _without_gaps(values, top, left, runs, edges, m)
+        if math.isnan(total):
+            weight, total, low, high = _with_gaps(values, top, left, runs, edges, m)
         table[WEIGHT, m], table[TOTAL, m] = weight, total
         table[LOW, m], table[HIGH, m] = low, high
         if len(table) > SIMPLE:
@@ -135,18 +139,38 @@ def centre(weight, total, low, high):
 
 
 @numba.njit(nogil=True, cache=True)
-def _simple(values, top, left, runs, edges, m):
+def _with_gaps(values, top, left, runs, edges, m):
     """Sum of shares, sum of share x value, least and greatest value of one polygon."""
-    count, total, low, high = _along_runs(values, top, left, runs, m)
-    weight, more, lower, higher = _along_edges(values, top, left, edges, m)
-    return count + weight, total + more, min(low, lower), max(high, higher)
+    first, row, start, stop = runs
+    edge, edge_row, edge_col, share = edges
+    count, total, low, high = 0, 0.0, math.inf, -math.inf
+    for i in range(first[m], first[m + 1]):
+        y = np.uintp(top + row[i])
+        for x in range(np.uintp(left + start[i]), np.uintp(left + stop[i])):
+            value = np.float64(values[y, x])
+            # Selected rather than branched to: the next pixel need not wait for this one.
+            known = not math.isnan(value)
+            count += known
+            total += value if known else 0.0
+            low = value if value < low else low
+            high = value if value > high else high
+    weight = float(count)
+    for e in range(edge[m], edge[m + 1]):
+        value = np.float64(values[np.uintp(top + edge_row[e]), np.uintp(left + edge_col[e])])
+        known = not math.isnan(value)
+        part = np.float64(share[e]) if known else 0.0
+        weight += part
+        total += part * (value if known else 0.0)
+        low = value if value < low else low
+        high = value if value > high else high
+    return weight, total, low, high
 
 
 @numba.njit(nogil=True, cache=True)
-def _along_runs(values, top, left, runs, m):
-    """Number, sum, least and greatest value of the whole pixels of one polygon."""
+def _without_gaps(values, top, left, runs, edges, m):  # noqa: PLR0915  (two at a time)
+    """Sum of share x value, least and greatest value of one polygon; the sum is NaN if any is."""
     first, row, start, stop = runs
-    count = 0
+    edge, edge_row, edge_col, share = edges
     # Two of each side by side: what is done to a pixel need not wait for the one before.
     total, total2 = 0.0, 0.0
     low, low2, high, high2 = math.inf, math.inf, -math.inf, -math.inf
@@ -156,56 +180,37 @@ def _along_runs(values, top, left, runs, m):
         x, end = np.uintp(left + start[i]), np.uintp(left + stop[i])
         if (stop[i] - start[i]) % 2:
             value = np.float64(values[y, x])
-            # Selected rather than branched to, for the same reason.
-            known = not math.isnan(value)
-            count += known
-            total += value if known else 0.0
-            low = value if value < low else low
-            high = value if value > high else high
+            total += value
+            low, high = min(low, value), max(high, value)
             x += step
         while x < end:
             value, value2 = np.float64(values[y, x]), np.float64(values[y, x + step])
-            known, known2 = not math.isnan(value), not math.isnan(value2)
-            count += known + known2
-            total += value if known else 0.0
-            total2 += value2 if known2 else 0.0
+            total += value
+            total2 += value2
             low = value if value < low else low
             low2 = value2 if value2 < low2 else low2
             high = value if value > high else high
             high2 = value2 if value2 > high2 else high2
             x += step + step
-    return float(count), total + total2, min(low, low2), max(high, high2)
-
-
-@numba.njit(nogil=True, cache=True)
-def _along_edges(values, top, left, edges, m):
-    """Sum of shares, sum of share x value, least and greatest value of boundary pixels."""
-    first, row, col, share = edges
-    weight, weight2, total, total2 = 0.0, 0.0, 0.0, 0.0
-    low, low2, high, high2 = math.inf, math.inf, -math.inf, -math.inf
-    begin, end = first[m], first[m + 1]
-    if (end - begin) % 2:
-        value = np.float64(values[np.uintp(top + row[begin]), np.uintp(left + col[begin])])
-        known = not math.isnan(value)
-        weight = np.float64(share[begin]) if known else 0.0
-        total = weight * value if known else 0.0
-        low, high = (value, value) if known else (low, high)
+    begin, end_ = edge[m], edge[m + 1]
+    if (end_ - begin) % 2:
+        value = np.float64(
+            values[np.uintp(top + edge_row[begin]), np.uintp(left + edge_col[begin])]
+        )
+        total += np.float64(share[begin]) * value
+        low, high = min(low, value), max(high, value)
         begin += 1
-    for e in range(begin, end, 2):
-        value = np.float64(values[np.uintp(top + row[e]), np.uintp(left + col[e])])
-        value2 = np.float64(values[np.uintp(top + row[e + 1]), np.uintp(left + col[e + 1])])
-        known, known2 = not math.isnan(value), not math.isnan(value2)
-        part = np.float64(share[e]) if known else 0.0
-        part2 = np.float64(share[e + 1]) if known2 else 0.0
-        weight += part
-        weight2 += part2
-        total += part * value if known else 0.0
-        total2 += part2 * value2 if known2 else 0.0
+    for e in range(begin, end_, 2):
+        value = np.float64(values[np.uintp(top + edge_row[e]), np.uintp(left + edge_col[e])])
+        y, x = np.uintp(top + edge_row[e + 1]), np.uintp(left + edge_col[e + 1])
+        value2 = np.float64(values[y, x])
+        total += np.float64(share[e]) * value
+        total2 += np.float64(share[e + 1]) * value2
         low = value if value < low else low
         low2 = value2 if value2 < low2 else low2
         high = value if value > high else high
         high2 = value2 if value2 > high2 else high2
-    return weight + weight2, total + total2, min(low, low2), max(high, high2)
+    return total + total2, min(low, low2), max(high, high2)
 
 
 @numba.njit(nogil=True, cache=True)

@@ -105,7 +105,7 @@ def measure(
         return {"classes": found[None]}
     part: dict[str, Any] = {"moments": np.empty((count, wanted.rows, polygons))}
     for band, table in zip(rasters.values, part["moments"], strict=True):
-        moments.measure(band, *at, table)
+        moments.measure(band, *at, tile.size, table)
     if wanted.levels:
         part |= _order(rasters.values, place, tile, wanted, spanning)
     if wanted.weighted or wanted.errors:
