@@ -77,6 +77,9 @@ def saved_and_opened(url, panel):
 def bits(array):
     """Values whose equality is that of all their bits."""
     values = array.to_numpy()
+    if values.dtype.kind == "f":
+        # NaN is nodata, whatever further bits it carries.
+        values = np.where(np.isnan(values), values.dtype.type(np.nan), values)
     return values.tobytes() if values.dtype.kind in "fiubM" else values.tolist()
 
 
