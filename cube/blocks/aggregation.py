@@ -123,7 +123,8 @@ class Aggregation:
                 label = "" if static or time is None else f" ({self.spec.calendar[time].label})"
                 raise StoreError(
                     f"{name!r}{label} is to be whole; {int((~written).sum())} of {written.size} "
-                    f"regions were never written. Write them first, or give missing='nodata'."
+                    f"regions were never written. Write them first, leave the period out with "
+                    f"times=, or give missing='nodata'."
                 )
 
     def _read_of(self, reading: Reading) -> list[str]:
