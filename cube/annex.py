@@ -1,7 +1,7 @@
 """Places for what is derived from a cube that cannot be written itself.
 
 An annex is a Zarr group that knows the cube's grid and holds no variable of it: coverages and
-tables of polygons lie in it as they would in the cube.
+panels lie in it as they would in the cube.
 """
 
 from __future__ import annotations

@@ -65,15 +65,15 @@ def aggregate(  # noqa: PLR0913  (what to sum, how, and who does it)
             ``"count"``.
             The formulas stand in :mod:`cube.blocks.statistics`.
         weights: A layer of the same cube, 0 or more, whose values weigh those of the same period
-            (of every period, if it is static). Pixels without a weight do not count.
+            (of every period, if it is static). Pixels whose weight is 0 or nodata do not count.
         errors: A variable of the standard deviations of pixels, as many bands as it has, for
             ``"standard_error"``, over the pixels that have one; with several names, a mapping of
             them.
         correlation_px: Distance in pixels over which neighbours' values or errors are alike; see
             :func:`cube.blocks.statistics.design_effect`.
         transform: A declared transform: pixels are taken through its inverse before they are
-            summed, and statistics through it after. A ``<variable>_state`` beside each says what
-            has no value because its amount is zero.
+            summed, and statistics but counts through it after. A ``<variable>_state`` beside each
+            says what has no value because its amount is zero.
         conserve: Divide each pixel among the polygons that it meets, in proportion to area, as if
             it lay in them wholly: the sum over polygons is the sum over the pixels that meet any.
         missing: ``"nodata"`` takes regions that were never written for nodata.
@@ -85,7 +85,7 @@ def aggregate(  # noqa: PLR0913  (what to sum, how, and who does it)
         ``<layer>_<statistic>``, or ``<stack>_<band>_<statistic>``, or
         ``<layer>_<class>_share``; ``<layer>_valid_share`` says how much of the polygon's pixels
         holds a value, and ``covered_share`` how much of the polygon lies on the grid. float64, NaN
-        where a polygon has no valid pixel, except that a count is 0 there.
+        where a polygon has no valid pixel, except that a count is 0 there; states are int64.
 
     Raises:
         SpecError: Names, periods, statistics or options do not exist or fit together.
@@ -182,7 +182,7 @@ def aggregate_array(  # noqa: PLR0913  (what to sum, and how)
         name: What variables are named after.
         bands: Names of the bands.
         statistics: See :func:`aggregate`; not those of classes.
-        weights: Numbers (y, x), 0 or more; NaN = unknown.
+        weights: Numbers (y, x), 0 or more; NaN counts as 0.
         errors: Standard deviations of the values, in their shape.
         correlation_px: See :func:`aggregate`.
         transform: See :func:`aggregate`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pandas as pd
 
@@ -18,13 +18,14 @@ from cube.crosswalks import tables as crosswalk_tables
 from cube.errors import SpecError
 from cube.files import check_free, whole_file
 from cube.labels import labelling as labels
+from cube.labels.spreading import How
 from cube.polygons.ids import column_of
 
 if TYPE_CHECKING:
     import geopandas as gpd
     import xarray as xr
 
-_HOW = ("extensive", "intensive", "share")
+_HOW = get_args(How)
 
 _TABLES = ".parquet, .gpkg, .csv or .dta"
 

@@ -63,7 +63,9 @@ def panel_map(
         The path.
 
     Raises:
-        SpecError: The panel has no geometry, no such variable or no such period.
+        SpecError: The file is no ``.png``; the panel has no geometry, no such variable or no such
+            period; or the variable is not one number a block.
+        PolygonError: Ids of blocks are missing or appear twice, or a geometry is no polygon.
         StoreError: The folder is missing, or a file lies there.
     """
     file = Path(path)

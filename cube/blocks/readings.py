@@ -111,7 +111,7 @@ class Stored:
         return decoded if self.transform is None else np.dtype("float64")
 
     def _beside(self, name: str | None, reading: Reading, box: Region) -> FloatArray | None:
-        """A raster that goes with another, of the same time if it has one; from 0."""
+        """A raster that goes with another, of the same time if it has one; 0 or more."""
         if name is None:
             return None
         time = None if self.spec.variable(name).static else reading.time

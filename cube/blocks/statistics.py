@@ -122,7 +122,7 @@ def check_fits(statistics: Sequence[Statistic], variable: VariableSpec) -> None:
     """Refuse statistics that mean nothing for a variable.
 
     Raises:
-        SpecError: Classes of measurements, or means of class codes.
+        SpecError: Statistics of classes were asked for of measurements, or others of classes.
     """
     classes = isinstance(variable, LayerSpec) and bool(variable.classes)
     for statistic in statistics:
@@ -161,10 +161,10 @@ def design_effect(correlation_px: float, size: FloatArray) -> npt.NDArray[np.flo
     """How many times larger the variance of a mean is, because neighbours are alike.
 
     With a correlation exp(-d / r) of pixels at a distance of d pixels, the variance of the mean of
-    n pixels is s2 / n times 1 + sum over all others of exp(-d / r). The sum is close to
-    the integral over the plane, of 2 pi d exp(-d / r) from 0 to infinity: 2 pi r2. It cannot
-    exceed n, where all pixels are one. (Effective sample size of spatial data: Griffith 2005,
-    doi 10.1111/j.1467-8306.2005.00484.x.)
+    n pixels is s² / n times (1 + the sum over all other pixels of exp(-d / r)). The sum is close to
+    the integral over the plane, of 2 pi d exp(-d / r) from 0 to infinity: 2 pi r². The factor
+    cannot exceed n, at which all pixels count as one. (Effective sample size of spatial data:
+    Griffith 2005, doi 10.1111/j.1467-8306.2005.00484.x.)
 
     Args:
         correlation_px: r, in pixels; 0 for independent ones.
@@ -176,9 +176,9 @@ def design_effect(correlation_px: float, size: FloatArray) -> npt.NDArray[np.flo
 def standard_error(
     weight: FloatArray, weight2: FloatArray, squares: FloatArray, correlation_px: float
 ) -> npt.NDArray[np.float64]:
-    """Standard error of a weighted mean; NaN for less than two pixels.
+    """Standard error of a weighted mean; NaN where the effective size is not above 1.
 
-    The root of s2 / n times :func:`design_effect`, where n is :func:`effective_size` and s2 the
+    The root of s² / n times :func:`design_effect`, where n is :func:`effective_size` and s² the
     unbiased variance for weights of reliability, squares / (V1 - V2 / V1):
     https://en.wikipedia.org/wiki/Weighted_arithmetic_mean#Reliability_weights.
 

@@ -70,8 +70,8 @@ class Rasters:
 
     Attributes:
         values: Floats (band, y, x), NaN = nodata; or of classes int16 places (1, y, x), -1.
-        weights: Floats (y, x) from 0, NaN where unknown.
-        errors: Floats (band, y, x) from 0, standard deviations.
+        weights: Floats (y, x), 0 or more, NaN where unknown.
+        errors: Floats (band, y, x), 0 or more, NaN where unknown: standard deviations.
     """
 
     values: npt.NDArray[Any]
@@ -195,7 +195,7 @@ class Totals:
         """Sum of shares of valid pixels, float64 (polygon,)."""
         if self.wanted.classes:
             return class_counts.added_up(self._sums["classes"][0])
-        return self._sums["moments"][band][0]
+        return self._sums["moments"][band][WEIGHT]
 
     @property
     def classes(self) -> npt.NDArray[np.float64]:
@@ -205,7 +205,10 @@ class Totals:
     def value(
         self, statistic: Statistic, band: int, *, correlation_px: float = 0.0
     ) -> npt.NDArray[np.float64]:
-        """A statistic of measurements, float64 (polygon,); NaN without a valid pixel."""
+        """A statistic of measurements, or a count, float64 (polygon,).
+
+        Without a valid pixel it is NaN, and a count 0.
+        """
         if statistic.family == "count":
             return self.weight(band).copy()
         if statistic.family == "order":

@@ -80,7 +80,7 @@ def save_blocks(
     Raises:
         SpecError: The name, a variable or an attribute cannot be kept.
         PolygonError: Ids are missing or appear twice, or a geometry is no polygon.
-        StoreError: Another panel lies under that name.
+        StoreError: Another panel lies under that name, or something else lies at ``into``.
     """
     check_name(name)
     arrays = _arrays(panel)

@@ -72,6 +72,7 @@ class ClassExpression:
         formula: See above. What comes out must be whole numbers.
         sources: One of one band for each name in the formula.
         name: Of the one band.
+        codes: Every class code that may come out, ascending; None where nobody says.
     """
 
     formula: str

@@ -23,6 +23,7 @@ import shapely
 from cube.coverage.outlines import Outlines
 from cube.errors import PolygonError
 from cube.polygons import files as polygon_files
+from cube.polygons.ids import column_of
 from cube.polygons.reading import (
     check_polygons,
     place_polygons,
@@ -239,17 +240,14 @@ def _group(polygons: gpd.GeoDataFrame, numbers: Mapping[Any, int], column: str |
     """Number of each polygon, by its value in a column."""
     if column is None:
         return np.zeros(len(polygons), "int64")
-    if column not in polygons:
-        raise PolygonError(
-            f"There is no column {column!r}. There are: {', '.join(map(str, polygons.columns))}."
-        )
-    missing = np.flatnonzero(polygons[column].isna())
+    found = column_of(polygons, column)
+    missing = np.flatnonzero(found.isna())
     if len(missing):
         raise PolygonError(
             f"Column {column!r} must say the class of every polygon. {len(missing)} of "
             f"{len(polygons)} values are missing, the first in row {missing[0]}; fill or drop them."
         )
-    values = polygons[column].tolist()
+    values = found.tolist()
     unknown = [value for value in dict.fromkeys(values) if value not in numbers]
     if unknown:
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""

@@ -21,6 +21,7 @@ import shapely
 
 from cube.classes.tiling import window_tiles
 from cube.errors import PolygonError, SpecError
+from cube.polygons.ids import column_of
 from cube.polygons.reading import place_polygons
 from cube.spec import Period, digest
 
@@ -240,17 +241,14 @@ def pair_tiles(
 
 
 def _years(outlines: gpd.GeoDataFrame, column: str) -> npt.NDArray[np.int64]:
-    if column not in outlines:
-        raise PolygonError(
-            f"There is no column {column!r}. There are: {', '.join(map(str, outlines.columns))}."
-        )
-    years = pd.to_numeric(outlines[column], errors="coerce").to_numpy("float64", na_value=np.nan)
+    found = column_of(outlines, column)
+    years = pd.to_numeric(found, errors="coerce").to_numpy("float64", na_value=np.nan)
     wrong = ~((years >= 1000) & (years <= 9999) & (years == np.rint(years)))
     if wrong.any():
         first = int(np.flatnonzero(wrong)[0])
         raise PolygonError(
             f"Column {column!r} must hold years, such as 2009. {int(wrong.sum())} of {len(years)} "
-            f"values are none, the first in row {first}: {outlines[column].iloc[first]!r}. Make "
+            f"values are none, the first in row {first}: {found.iloc[first]!r}. Make "
             f"them years, or drop these outlines."
         )
     return years.astype("int64")

@@ -112,7 +112,7 @@ class PointLabels:
         """See :meth:`cube.scenes.Source.read`; float32.
 
         Raises:
-            PolygonError: A pixel is claimed by both kinds of points, which are not to meet.
+            PolygonError: Both kinds of points claim a pixel, and ``conflict`` is ``"refuse"``.
         """
         return self._classes(grid).read(grid, rows, cols)
 
@@ -120,7 +120,8 @@ class PointLabels:
         """See :meth:`cube.scenes.Source.check`.
 
         Raises:
-            SpecError: No buffer meets the grid; or see :meth:`read`.
+            PolygonError: No buffer meets the grid; or see :meth:`read`.
+            SpecError: The grid's CRS is not in metres, and ``crs`` was not given.
         """
         self._classes(grid).check(grid)
 
@@ -168,7 +169,8 @@ def check_points(points: gpd.GeoDataFrame, *, name: str) -> gpd.GeoDataFrame:
     """A copy of the points alone, in a CRS whose datum is known.
 
     Raises:
-        PolygonError: There are none; one is missing, empty or something else; or the CRS is.
+        PolygonError: There are none; one is missing, empty or no point; or the CRS is missing or
+            its datum is not known.
     """
     if not isinstance(points, gpd.GeoDataFrame):
         raise PolygonError(

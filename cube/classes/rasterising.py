@@ -39,9 +39,9 @@ class ClassPolygons:
       within a pixel: they are summed, up to 1.
     * ``"centre"``: the one that its centre lies in. A centre on an edge that two polygons share
       lies in exactly one of them.
-    * ``"all_touched"``: any that has an area in it, however small, above 1e-9 of the pixel.
-      GDAL's ``all_touched`` takes pixels along a boundary by a walk over them, which also finds
-      some that share no area with the polygon.
+    * ``"all_touched"``: any that has an area in it, however small: more than 5e-13 of the pixel,
+      once corners are rounded to 1e-9 of its side. GDAL's ``all_touched`` takes pixels along a
+      boundary by a walk over them, which also finds some that share no area with the polygon.
 
     Attributes:
         polygons: With a CRS whose datum is known. They are brought into the grid's.
@@ -49,9 +49,9 @@ class ClassPolygons:
         column: Says the class of each polygon.
         rule: See above.
         priority: All class codes of the polygons, the first of which wins where several claim a
-            pixel; under ``"majority"`` where shares are equal to six digits. Without it equal
-            shares go to the smaller code, the background's among them; and the other rules
-            refuse pixels that several classes claim.
+            pixel; under ``"majority"`` where shares are equal to six digits, the background being
+            last. Without it equal shares go to the smaller code, the background's among them; and
+            the other rules refuse pixels that several classes claim.
         background: Class code of pixels outside all polygons; None for nodata: nobody knows.
         extent: Polygons of what was looked at. Outside them, by pixel centres, classes are
             unknown, and so nodata. None for everywhere.

@@ -32,8 +32,10 @@ if TYPE_CHECKING:
     from distributed import Client
 
 OVERLAP = 0.01
-"""Polygons overlap where they claim this share of a pixel more than it has; less is what vertices
-on the edge of a neighbour, but on no vertex of it, come to when a CRS changes."""
+"""Polygons overlap where together they claim more than a whole pixel by more than this share.
+
+Less comes of a change of CRS, where a vertex of one lies on an edge of its neighbour and on none of
+the neighbour's vertices."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -221,8 +223,8 @@ class _Found:
         count: Entries in its lists.
         members: Polygons that may meet it.
         pixels: Sum of the shares of each, float64 (member,).
-        overlapping: Those that claim pixels together.
-        overlap_px: What they claim too much.
+        overlapping: Those that together claim more than a whole pixel, int32.
+        overlap_px: How much more, summed over pixels.
     """
 
     count: int

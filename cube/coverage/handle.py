@@ -192,8 +192,8 @@ def build(
 ) -> Coverage:
     """Compute the shares of a set of polygons and keep them with the cube.
 
-    Running it again with the same polygons reads what is there; after it was cut short, it does
-    it all again, to the same bytes.
+    Running it again with the same geometries reads what is there, with the ids that were given
+    then; after it was cut short, it does it all again, to the same bytes.
 
     Args:
         url: The cube.
@@ -205,10 +205,10 @@ def build(
         client: A Dask client; None runs on local threads.
 
     Raises:
-        PolygonError: The polygons are invalid, in another CRS, or off the grid; or ids are
+        PolygonError: Polygons are invalid or in another CRS, or none meets the grid; or ids are
             missing or not unique.
         SpecError: The name is not in lower_snake_case.
-        StoreError: Another set lies under that name.
+        StoreError: Another set lies under that name, or something else lies at ``into``.
     """
     if not re.fullmatch("[a-z][a-z0-9_]*", name):
         raise SpecError(f"A set of polygons needs a lower_snake_case name. Received {name!r}.")

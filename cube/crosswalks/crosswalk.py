@@ -1,10 +1,10 @@
 """From polygons to other polygons: sparse matrices of the part of each that goes to each.
 
-An amount that was counted in one set of polygons, census blocks of 2000, is
-wanted in another, blocks of 2010, tracts, or the squares of images. A crosswalk
-says which part of every source goes to which target; it comes from a published
-table (:mod:`cube.crosswalks.tables`), from the geometries (:mod:`cube.crosswalks.overlay`),
-from the pixels of a cube (:mod:`cube.crosswalks.dasymetric`), or from groups (here).
+An amount that was counted in one set of polygons, census blocks of 2000, is wanted in another,
+blocks of 2010, tracts, or the squares of images. A crosswalk says which part of every source goes
+to which target; it comes from a published table (:mod:`cube.crosswalks.tables`), from geometries
+(:mod:`cube.crosswalks.overlay`), from the pixels of a cube (:mod:`cube.crosswalks.dasymetric`),
+from wholes and their parts (:mod:`cube.crosswalks.nesting`), or from groups (here).
 """
 
 from __future__ import annotations
@@ -215,8 +215,8 @@ class Crosswalk:
         Returns:
             float64, indexed by target. NaN where a target gets any part of an
             unknown source, or nothing at all, or the size or amount is 0. Zero
-            stays zero. ``attrs["lost"]`` holds the part of each total that
-            went to no target.
+            stays zero. Of amounts, ``attrs["lost"]`` holds by column how much
+            of the total went to no target.
 
         Raises:
             PolygonError: Ids are no text, appear twice or are unmatched; values

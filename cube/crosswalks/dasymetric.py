@@ -55,7 +55,7 @@ def through(  # noqa: PLR0913  (two sets of polygons, what weighs pixels, and wh
         targets: Shares of the target polygons, on the same grid.
         weight: A layer, or a stack and its band, 0 or more; pixels without a
             value have no weight. None weights by area.
-        time: Label of the period; None for a static layer.
+        time: Label of the weight's period; None for a static one or without one.
         empty: Sources on the grid without any weight are refused; ``"area"``
             divides them by area.
         overlapping: Targets may overlap; what lies in several then counts in each.
@@ -66,7 +66,7 @@ def through(  # noqa: PLR0913  (two sets of polygons, what weighs pixels, and wh
         source is its sum of weights, over its share on the grid.
 
     Raises:
-        PolygonError: The grids differ; a source has no weight; targets overlap.
+        PolygonError: The grids differ; a source has no weight, or meets no pixel; targets overlap.
         SpecError: There is no such layer or period, or its weights are negative.
         StoreError: Regions of the layer were never written.
     """

@@ -1,6 +1,6 @@
 """Crosswalks from geometries: the part of each polygon's area that lies in others.
 
-What ArcGIS calls Tabulate Intersection, and squares to tabulate: footprints of
+ArcGIS calls that Tabulate Intersection. Beside it, squares to lay over polygons: footprints of
 images around points, and the cells of a coarse grid.
 """
 
@@ -51,8 +51,8 @@ def overlay(
 
     Returns:
         Areal weights, and the sources' areas as their sizes. Sources may lie
-        partly, or all, outside every target: see ``lost_share``, of which what
-        counts twice hides some where targets overlap.
+        partly, or wholly, outside all targets: see
+        :attr:`cube.crosswalks.Crosswalk.lost_share`.
 
     Raises:
         PolygonError: Polygons or ids cannot be used; the CRS differ or are in
@@ -134,7 +134,7 @@ def _parts(
 def _twice(sources: npt.NDArray[Any], targets: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Area of each source that lies in several targets, over its area, float64 (source,).
 
-    What lies in three is counted three times: one of each pair.
+    What lies in three targets is counted three times: once for each pair.
     """
     one, other = shapely.STRtree(targets).query(targets, predicate="intersects")
     pair = one < other

@@ -1,8 +1,8 @@
 """Published crosswalks: a row for every pair of source and target, with a weight.
 
-NHGIS publishes blocks of one census in those of another so
+So NHGIS publishes the blocks of one census in those of another
 (https://www.nhgis.org/geographic-crosswalks), 11 million rows for the nation;
-the relationship files of the Census Bureau hold sizes of whole and part instead
+the relationship files of the Census Bureau hold sizes of part and whole instead
 (https://www.census.gov/geographies/reference-files/time-series/geo/relationship-files.html).
 Ids stay text, and are kept once each, so that a national file fits in memory.
 """
@@ -72,7 +72,8 @@ def read_crosswalk(  # noqa: PLR0913  (columns, what is wrong with them, and whi
         PolygonError: The file cannot be read; a column is missing; ids are
             numbers; a weight is text, missing or not 0..1; a pair appears
             twice; the weights of a source do not sum to one.
-        SpecError: ``zero`` or ``unmatched`` is unknown.
+        SpecError: ``zero``, ``cover`` or ``unmatched`` is unknown, or ``weight`` is neither one
+            column nor two.
     """
     numbers = (weight,) if isinstance(weight, str) else tuple(weight)
     if len(numbers) not in (1, 2):

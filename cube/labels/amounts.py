@@ -26,8 +26,8 @@ def aligned(coverage: Coverage, values: npt.ArrayLike, *, what: str = VALUES) ->
     Args:
         coverage: The polygons.
         values: Numbers in the order of the polygons; or a pandas Series, which is matched by its
-            index where the polygons have ids, which are text: whole numbers stand for theirs. (An
-            index that only counts rows, 0, 1, 2, is none.)
+            index where the polygons have ids. These are text, as which whole numbers in the index
+            are taken, too. (An index that only counts rows, 0, 1, 2, holds no ids.)
         what: What errors call them.
 
     Returns:

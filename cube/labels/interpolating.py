@@ -61,9 +61,9 @@ def interpolate(  # noqa: PLR0913  (what, from where to where, and how)
 
     Returns:
         One row per target, in their order, float64; the index is their ids, if they have any.
-        ``value``, NaN where nothing is known; ``valid_share`` of the target's pixels in which
-        something is, so that a value below 1 leaves out what is not; and ``covered_share`` of the
-        target that lies on the grid.
+        ``value``, NaN where nothing is known; ``valid_share``, the share of the target's pixels in
+        which something is known: where it is below 1, ``value`` leaves the others out; and
+        ``covered_share``, the share of the target's area that lies on the grid.
 
     Raises:
         PolygonError: The two sets lie on different grids; and see :func:`cube.labels.spread`.

@@ -176,8 +176,8 @@ def spread(  # noqa: PLR0913  (what to spread, how, and who does it)
         client: A Dask client; None runs on local threads.
 
     Returns:
-        What was done; it names the amount that lies outside the grid with a part of its polygon.
-        Pixels outside all polygons become nodata.
+        What was done to ``layer``; it names the amount that lies outside the grid with a part of
+        its polygon. Pixels outside all polygons become nodata, and 2 in ``state_layer``.
 
     Raises:
         PolygonError: Values do not fit the polygons, or are not what they are said to be; or a
@@ -291,7 +291,7 @@ class _Label:
         )
 
     def bytes_in(self, work: Filling) -> int:
-        """Decoded bytes to read: the coverage, and each weight for its total and for its pixel."""
+        """Decoded bytes to read: labels of the coverage; weights for totals, and for pixels."""
         if not work.todo:
             return 0
         each = 0 if self.weight is None else self.weight.bytes_per_pixel

@@ -111,7 +111,7 @@ class Sizes:
             amounts: float64 (polygon,), NaN where unknown.
         """
         here = self._on_grid(amounts)
-        # Dividing by the sum of shares, not by area, conserves the total to the last digit.
+        # Dividing by the sum of shares, not by area, conserves the total but for rounding.
         if self.weights is None:
             return Density(by_area=_quotient(here, self.pixels))
         rest = np.where(self.weights > 0, 0.0, here)

@@ -29,7 +29,10 @@ _LONG_PX = 64.0
 """Pieces longer than this may curve both ways, which the middle alone does not show."""
 
 _HALVINGS = 24
+"""An edge that still strays after so many has an image that is torn apart."""
+
 _BLOCK = 1 << 16
+"""Polygons that are placed at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,7 +66,7 @@ def read_polygons(  # noqa: PLR0913  (where they lie, what they are, what to do 
     Raises:
         PolygonError: The file cannot be read, or holds several layers; two files are in two CRSs;
             or see :func:`place_polygons`.
-        SpecError: See :func:`place_polygons`.
+        SpecError: ``layer`` was given for GeoParquet; or see :func:`place_polygons`.
     """
     paths = [path] if isinstance(path, str | os.PathLike) else list(path)
     if not paths:
@@ -119,8 +119,9 @@ def place_polygons(  # noqa: PLR0913  (what they are, and what to do about the r
         ``attrs["polygon_report"]``, see :func:`cube.polygons.report.of`.
 
     Raises:
-        PolygonError: The CRS is missing or unnamed; a geometry is empty, invalid, without area or
-            no polygon, encloses a pole, or cannot be brought into the grid's CRS; none meets the
+        PolygonError: The CRS is missing or its datum is not known; a geometry is empty, invalid,
+            without area or no polygon, encloses a pole, or cannot be brought into the grid's CRS;
+            none meets the
             grid; a column is missing, or holds no counts; an id is missing, or appears twice.
         SpecError: ``duplicates`` is none of the three.
     """
@@ -148,9 +149,9 @@ def polygon_batches(  # noqa: PLR0913  (where they lie, what they are, what to d
 ) -> Iterator[gpd.GeoDataFrame]:
     """Read a set of polygons that is too large for memory, some of them at a time.
 
-    For :func:`cube.coverage.build`, which keeps 16 bytes of every vertex. What looks at the whole
-    set is left to it: whether any polygon meets the grid, whether ids appear twice, and how many
-    polygons do. Duplicates are kept.
+    For :func:`cube.coverage.build`, which keeps 16 bytes of every vertex. What needs the whole set
+    is left to it: whether any polygon meets the grid, whether ids appear twice, and how many
+    polygons are duplicates. These are kept.
 
     Args:
         path: See :func:`read_polygons`.
@@ -167,7 +168,7 @@ def polygon_batches(  # noqa: PLR0913  (where they lie, what they are, what to d
 
     Raises:
         PolygonError: See :func:`read_polygons`; when it is the turn of the polygons concerned.
-        SpecError: ``rows`` is less than one.
+        SpecError: ``rows`` is less than one; or ``layer`` was given for GeoParquet.
     """
     if rows < 1:
         raise SpecError(f"A batch has one polygon or more. Received rows={rows}.")
@@ -249,7 +250,8 @@ def with_known_crs(
     """Give polygons a CRS whose datum is known.
 
     Raises:
-        PolygonError: There is none, or its datum has no name, and ``crs`` was not given.
+        PolygonError: There is none, or its datum is not known, and ``crs`` was not given; or PROJ
+            does not know ``crs``.
     """
     if crs is not None:
         try:
@@ -277,7 +279,7 @@ def datum_is_known(crs: pyproj.CRS) -> bool:
 
 
 def check_polygons(frame: gpd.GeoDataFrame) -> None:
-    """Refuse geometries that have no area that means something.
+    """Refuse geometries whose area means nothing.
 
     Raises:
         PolygonError: There are none, or one is missing, empty, invalid or no polygon.

@@ -19,7 +19,9 @@ ATTR = "polygon_report"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolygonReport:
-    """What was found in a set of polygons, and done about it; all but the last are counts.
+    """What was found in a set of polygons, and done about it.
+
+    Numbers of polygons, but for ``repaired_area_share`` and ``overlap_px``.
 
     Attributes:
         polygons: How many there are.
@@ -34,8 +36,9 @@ class PolygonReport:
         antimeridian: Polygons that cross the antimeridian, or were cut where the grid's CRS ends.
         densified: Polygons with edges that are straight in their own CRS and not in the grid's, so
             that corners were added.
-        overlapping: Polygons that claim pixels together; None where that is not known.
-        overlap_px: What they claim too much, in pixels; None where that is not known.
+        overlapping: Polygons that together claim more than a whole pixel; None where that is not
+            known.
+        overlap_px: How much more, summed over pixels; None where that is not known.
     """
 
     polygons: int

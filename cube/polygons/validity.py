@@ -1,4 +1,4 @@
-"""Polygons whose rings bound an area that means something; and how the others are mended."""
+"""Whether the rings of polygons bound an area that means something; how the others are mended."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def check_valid(shapes: Shapes, where: str = "") -> None:
         where: Said after "invalid".
 
     Raises:
-        PolygonError: A ring crosses or touches itself or another, or holds no number.
+        PolygonError: A ring crosses or touches itself, crosses another or shares an edge with it,
+            or has a coordinate that is not finite.
     """
     wrong = ~shapely.is_valid(shapes)
     if wrong.any():

@@ -94,7 +94,7 @@ def fill(out):
 
 
 def spec_of(grid):
-    """Whole numbers that the files hold as two kinds of floats and integers become one kind."""
+    """What the cube holds. Whole numbers, in files floats or integers, are bytes here."""
     whole = {"dtype": "uint8", "nodata": 0}
     labels = {"persons_by_area": "1", "persons_on_developed": "1", "median_age": "year"}
     return cube.CubeSpec(

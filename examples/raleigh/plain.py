@@ -7,7 +7,7 @@ import shapely
 FILES = "lsat7_2000_30.tif", "lsat7_2000_40.tif", "strata.tif"
 
 LIMIT = 1e-6
-"""Largest difference from them: NDVI, and shares of pixels, are kept as float32."""
+"""Smallest difference that is refused: NDVI, and shares of pixels, are kept as float32."""
 
 
 def differences(folder, groups, data, panel):
