@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, overload
@@ -92,7 +93,18 @@ class PolygonSet:
             **found: What is known only once the shares are.
         """
         report = replace(self.report, **found)
-        return {"polygons": len(self.outlines), "polygon_report": report.to_dict()}
+        return {
+            "polygons": len(self.outlines),
+            "ids_digest": self.ids_digest,
+            "polygon_report": report.to_dict(),
+        }
+
+    @property
+    def ids_digest(self) -> str | None:
+        """First 12 hex digits of the SHA-256 of the ids, in order; None if they have none."""
+        if self.ids is None:
+            return None
+        return hashlib.sha256("\0".join(self.ids).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -140,7 +152,7 @@ def _added(parts: Sequence[_Part], duplicates: int) -> PolygonReport:
         totals[field.name] = sum(known) if known else None
     area = np.array([part.area.sum() for part in parts])
     shares = np.array([part.report.repaired_area_share for part in parts])
-    changed = float(area @ shares / area.sum())
+    changed = float((area * shares).sum() / area.sum())
     duplicates += totals["dropped"]
     return PolygonReport(**{**totals, "repaired_area_share": changed, "duplicates": duplicates})
 

@@ -208,7 +208,8 @@ def build(
         PolygonError: Polygons are invalid or in another CRS, or none meets the grid; or ids are
             missing or not unique.
         SpecError: The name is not in lower_snake_case.
-        StoreError: Another set lies under that name, or something else lies at ``into``.
+        StoreError: Another set, or this one with other ids, lies under that name; or something
+            else lies at ``into``.
     """
     if not re.fullmatch("[a-z][a-z0-9_]*", name):
         raise SpecError(f"A set of polygons needs a lower_snake_case name. Received {name!r}.")
@@ -218,16 +219,16 @@ def build(
     found = PolygonSet.of(frames, spec, id=id)
     place = url if into is None else annex.make(into, spec)
     layout = _layout(name, spec.grid, found.digest, entries.TILE)
-    if not _is_whole(place, layout):
+    if not _is_whole(place, layout, found.ids_digest):
         cover(place, layout, found, client=client)
     return load(url, name, into=into)
 
 
-def _is_whole(place: str, layout: Layout) -> bool:
+def _is_whole(place: str, layout: Layout, ids_digest: str | None) -> bool:
     """True if the coverage is there, whole; False if it is not, or was begun.
 
     Raises:
-        StoreError: It is of other polygons.
+        StoreError: It is of other polygons, or they have other ids there.
     """
     attrs = metadata.attributes(place).get(layout.label)
     if attrs is None:
@@ -237,6 +238,12 @@ def _is_whole(place: str, layout: Layout) -> bool:
             f"The coverage {layout.name!r} is of other polygons (digest "
             f"{attrs['polygons_digest']}, these have {layout.digest}). Choose another name, or "
             f"take it away with cube.coverage.remove."
+        )
+    if attrs.get("complete") and ids_digest not in (None, attrs.get("ids_digest")):
+        kept = "other ids" if attrs.get("ids_digest") else "no ids"
+        raise StoreError(
+            f"The coverage {layout.name!r} keeps these polygons with {kept}. Choose another name, "
+            f"or take it away with cube.coverage.remove."
         )
     return bool(attrs.get("complete"))
 

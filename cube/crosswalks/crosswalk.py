@@ -13,6 +13,7 @@ import html
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
@@ -31,6 +32,7 @@ from cube.crosswalks.parts import (
 )
 from cube.crosswalks.reallocating import How, Values, reallocate
 from cube.errors import PolygonError, SpecError
+from cube.files import whole_file
 from cube.polygons.ids import examples, text_ids
 
 FloatArray = npt.NDArray[np.float64]
@@ -338,19 +340,21 @@ class Crosswalk:
             }
         )
 
-    def write(self, path: str | os.PathLike[str]) -> None:
-        """Write :meth:`to_table` as ``.parquet`` or ``.csv``.
+    def write(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write :meth:`to_table` as ``.parquet`` or ``.csv``, whole or not at all.
 
         Raises:
             SpecError: The name ends otherwise.
+            StoreError: A file lies there and ``overwrite`` is not set, or it cannot be written.
         """
-        name = os.fspath(path)
-        if name.endswith(".parquet"):
-            self.to_table().to_parquet(name, index=False)
-        elif name.endswith(".csv"):
-            self.to_table().to_csv(name, index=False)
-        else:
-            raise SpecError(f"A crosswalk is written as .parquet or .csv. Received {name!r}.")
+        target = Path(path)
+        if target.suffix not in (".parquet", ".csv"):
+            raise SpecError(f"A crosswalk is written as .parquet or .csv. Received {str(path)!r}.")
+        with whole_file(target, overwrite=overwrite) as partial:
+            if target.suffix == ".csv":
+                self.to_table().to_csv(partial, index=False)
+            else:
+                self.to_table().to_parquet(partial, index=False)
 
     def __str__(self) -> str:
         lost, unreached = int((self.lost_share > 0).sum()), int((~self.reached).sum())

@@ -72,6 +72,9 @@ def through(  # noqa: PLR0913  (two sets of polygons, what weighs pixels, and wh
     """
     if empty not in ("refuse", "area"):
         raise SpecError(f"empty is 'refuse' or 'area'. Received {empty!r}.")
+    if weight is None and (time is not None or empty != "refuse"):
+        given = f"time={time!r}" if time is not None else f"empty={empty!r}"
+        raise SpecError(f"{given} is about weights; give weight=, or leave it out.")
     if sources.grid != targets.grid:
         raise PolygonError("Sources and targets must be covered on one grid; cover both on it.")
     layer = None if weight is None else _weight(sources.url, weight, time)

@@ -446,6 +446,17 @@ class TestBuild:
         assert (found.report.overlapping, found.report.overlap_px) == (2, 4.0)
         assert cover(partition(SHAPE)).report.overlapping == 0
 
+    def test_the_same_polygons_with_other_ids_are_refused_and_without_are_read(self):
+        url = cube.create(f"memory://coverage{next(_numbers)}", spec_of())
+        frame = frame_of(self.POLYGONS, geoid=["a", "b"], other=["b", "a"])
+        found = coverage.build(url, "tracts", frame, id="geoid")
+        with pytest.raises(StoreError, match="keeps these polygons with other ids. Choose another"):
+            coverage.build(url, "tracts", frame, id="other")
+        assert coverage.build(url, "tracts", frame) == found
+        coverage.build(url, "plain", frame)
+        with pytest.raises(StoreError, match="'plain' keeps these polygons with no ids"):
+            coverage.build(url, "plain", frame, id="geoid")
+
     def test_ids_are_kept_as_text(self):
         url = cube.create(f"memory://coverage{next(_numbers)}", spec_of())
         frame = frame_of(self.POLYGONS, geoid=["01001", "ä b"])

@@ -129,6 +129,13 @@ class TestParts:
         means = found.apply(pd.Series([2.0, 4.0], found.sources), how="intensive")
         assert means.tolist() == pytest.approx([3])  # a hundred pixels of each
 
+    @pytest.mark.parametrize("options", [{"time": "2000"}, {"empty": "area"}])
+    def test_refuse_what_is_about_weights_without_any(self, options):
+        url = made()
+        sources, targets = covered(url, BLOCKS, "blocks"), covered(url, TRACTS, "tracts")
+        with pytest.raises(SpecError, match="is about weights; give weight=, or leave it out"):
+            through(sources, targets, **options)
+
     def test_have_ids_or_row_numbers(self):
         url = made()
         sources = covered(url, BLOCKS, "blocks", ids=False)

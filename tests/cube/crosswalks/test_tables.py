@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cube.crosswalks.crosswalk import Crosswalk
 from cube.crosswalks.tables import read_crosswalk
-from cube.errors import PolygonError, SpecError
+from cube.errors import PolygonError, SpecError, StoreError
 
 COLUMNS = {"source": "blk2000gj", "target": "blk2010gj", "weight": "weight"}
 A, B, C = "G01000100201001000", "G01000100201001001", "G01000100201001002"
@@ -230,3 +230,13 @@ class TestWriting:
         made = Crosswalk.of_groups(pd.Series(["a"], ["b"]))
         with pytest.raises(SpecError, match="written as .parquet or .csv"):
             made.write(tmp_path / "crosswalk.xlsx")
+
+    def test_a_file_that_lies_there_is_replaced_only_on_purpose(self, tmp_path):
+        made = Crosswalk.of_groups(pd.Series(["a"], ["b"]))
+        (tmp_path / "crosswalk.csv").write_text("mine")
+        with pytest.raises(StoreError, match="give overwrite=True to replace it"):
+            made.write(tmp_path / "crosswalk.csv")
+        assert (tmp_path / "crosswalk.csv").read_text() == "mine"
+        made.write(tmp_path / "crosswalk.csv", overwrite=True)
+        assert [p.name for p in tmp_path.iterdir()] == ["crosswalk.csv"]
+        assert (tmp_path / "crosswalk.csv").read_text().startswith("source,target")
