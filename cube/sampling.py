@@ -104,7 +104,7 @@ def _areas(
 ) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:
     """Ends of a box's pixels in columns, and in rows, of a file."""
     (top, bottom), (left, right) = box
-    cols, rows = pixel_places(place, grid, (top, bottom + 1), (left, right + 1), at=0.0)
+    cols, rows = _corners(place, grid, (top, bottom + 1), (left, right + 1))
     if not _askew(place, grid):
         return _round_the_globe(_ends(cols), place), _ends(rows)
     own = _shapes(cols, rows, place.turn_px)
@@ -113,13 +113,19 @@ def _areas(
     return _round_the_globe(across, place), (y - height / 2, y + height / 2)
 
 
+def _corners(place: Place, grid: GeoBox, rows: Span, cols: Span) -> tuple[Floats, Floats]:
+    """Places of corners of pixels in a file; NaN also for those infinitely far away."""
+    x, y = pixel_places(place, grid, rows, cols, at=0.0)
+    return np.where(np.isfinite(x), x, np.nan), np.where(np.isfinite(y), y, np.nan)
+
+
 def _askew(place: Place, grid: GeoBox) -> bool:
     """True where opposite corners of a pixel span less than half of it.
 
     Asked at the middle of the grid, so that all boxes are taken alike.
     """
     row, col = (int(length) // 2 for length in grid.shape)
-    cols, rows = pixel_places(place, grid, (row, row + 2), (col, col + 2), at=0.0)
+    cols, rows = _corners(place, grid, (row, row + 2), (col, col + 2))
     if cols.shape != rows.shape:
         return False
     own = _shapes(cols, rows, place.turn_px)

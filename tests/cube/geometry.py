@@ -43,8 +43,12 @@ def star(centre, radii, *, turn=0.0):
 
 
 def places(shape, *, margin=6.0):
-    """Points (column, row) on the grid and a little around it."""
-    return st.tuples(st.floats(-margin, shape[1] + margin), st.floats(-margin, shape[0] + margin))
+    """Points (column, row) on the grid and a little around it, to the ninth digit.
+
+    Digits beyond make GEOS, an oracle, divide by what is almost zero.
+    """
+    axes = (st.floats(-margin, n + margin).map(lambda v: round(v, 9)) for n in shape[::-1])
+    return st.tuples(*axes)
 
 
 @st.composite

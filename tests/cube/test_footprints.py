@@ -107,6 +107,16 @@ class TestNear:
         if there:
             assert Footprints([scene], grid).near(*box) == [0]
 
+    @pytest.mark.parametrize("x", [0.0, 0.5])
+    def test_places_infinitely_far_away_are_nowhere(self, tmp_path, x):
+        of = grid_around("EPSG:3031", *HOMES["EPSG:3031"], 100.0, (3, 3), turn=0)
+        back = pyproj.Transformer.from_crs("EPSG:3031", "EPSG:4326", always_xy=True)
+        there = back.transform(*(of.transform @ (x * 3, 0.0)))
+        grid = grid_around("EPSG:5070", *there, 100.0, (40, 40), turn=0)
+        scene = written(tmp_path / "far.tif", of, resampling="average")
+        values = read_scene(scene, grid, (0, 1), (0, 40))
+        assert values.shape == (1, 1, 40)
+
     def test_the_bulge_of_a_parallel_between_two_points_counts(self, tmp_path):
         scene = written(
             tmp_path / "wide.tif",
