@@ -233,7 +233,7 @@ def pair_tiles(
     table["outlines"] = np.bincount(window, minlength=len(windows)).astype("int64")
     table["year"] = modes.reindex(table["window"]).array
     periods = _periods(rule, modes, tuple(calendar))
-    table["period"] = table["year"].map(periods).astype("str")
+    table["period"] = table["year"].map(periods).astype("string")
     empty = int(table["year"].isna().sum())
     if empty:
         _log.info("%d of %d windows hold no outline, and so have no period.", empty, len(table))

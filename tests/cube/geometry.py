@@ -39,7 +39,7 @@ def star(centre, radii, *, turn=0.0):
     """A polygon around a centre with a corner at each radius; any radii make it valid."""
     angles = turn + np.arange(len(radii)) * 2 * math.pi / len(radii)
     xs, ys = centre[0] + radii * np.cos(angles), centre[1] + radii * np.sin(angles)
-    return shapely.Polygon(np.stack([xs, ys], axis=1))
+    return shapely.Polygon(np.stack([xs, ys], axis=1).round(9))  # see places()
 
 
 def places(shape, *, margin=6.0):

@@ -272,7 +272,7 @@ class TestSampleNegatives:
     def test_they_are_spread_evenly(self):
         found = self.draw(count=20_000).geometry
         room = shapely.union_all(self.WITHIN.geometry.to_numpy()).difference(
-            shapely.union_all(self.POINTS.geometry.buffer(60, quad_segs=64).to_numpy())
+            shapely.union_all(shapely.buffer(self.POINTS.geometry.to_numpy(), 60, quad_segs=64))
         )
         for part in (square(0, 0, 7), square(7, 7, 8), square(15, 10, 6), square(21, 16, 9)):
             shape = frame_of([part], GRID).geometry[0]
