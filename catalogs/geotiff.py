@@ -18,7 +18,7 @@ from rasterio.enums import MaskFlags
 from rasterio.errors import CRSError, NotGeoreferencedWarning
 
 from cube.errors import SourceError, SpecError
-from cube.polygons.reading import datum_is_known
+from cube.polygons import datum_is_known
 from cube.rasters import shown, with_raster
 from cube.scenes import Scene, SceneBand, utc
 

@@ -21,7 +21,7 @@ from pyproj.enums import TransformDirection
 from pyproj.exceptions import CRSError, ProjError
 
 from cube.errors import SourceError
-from cube.polygons.reading import datum_is_known
+from cube.polygons import datum_is_known
 
 Bounds = tuple[float, float, float, float]
 Ring = npt.NDArray[np.float64]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cube.blocks.collecting import collect
-from cube.coverage.handle import Coverage
+from cube.coverage import Coverage
 from cube.errors import SpecError
 from cube.template import read_spec
 from inference.baselines import Folds, forest_out_of_fold, mean_out_of_fold, random_folds

@@ -11,7 +11,7 @@ import pandas as pd
 
 from cube import nodata
 from cube.blocks.collecting import collect, collect_array
-from cube.coverage.handle import Coverage
+from cube.coverage import Coverage
 from cube.reading import read_bands
 from cube.regions import Region
 from cube.spec import CubeSpec

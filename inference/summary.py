@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cube.coverage.handle import Coverage
+from cube.coverage import Coverage
 from cube.dataset import open_cube
 from cube.template import read_spec
 from inference.evaluation import CONTEXT, FOREST, MODEL, RANDOM, Evaluation

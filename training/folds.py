@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from cube import filling, template
-from cube.coverage.handle import Coverage
+from cube.coverage import Coverage
 from cube.errors import SplitError
 from cube.regions import Region
 from cube.report import Report

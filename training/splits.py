@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cube.coverage.handle import Coverage
+from cube.coverage import Coverage
 from cube.errors import SplitError
 from cube.spec import digest
 from cube.windows import Windows, box_sums, footprint, gap

@@ -20,7 +20,7 @@ import xarray as xr
 from xbatcher import BatchGenerator
 
 from cube import nodata, urls
-from cube.coverage.handle import Coverage, Shares
+from cube.coverage import Coverage, Shares
 from cube.errors import SplitError
 from cube.reading import read_bands
 from cube.regions import Region

@@ -8,6 +8,7 @@ from cube.classes.pairing import (
     Same,
     pair_periods,
     pair_tiles,
+    rule_from_dict,
 )
 from cube.classes.points import PointLabels, sample_negatives, tile_labels
 from cube.classes.rasterising import ClassPolygons, ClassShares
@@ -25,6 +26,7 @@ __all__ = [
     "Same",
     "pair_periods",
     "pair_tiles",
+    "rule_from_dict",
     "sample_negatives",
     "slippy_tiles",
     "tile_labels",

@@ -71,7 +71,7 @@ class Kept:
         if first:
             try:
                 made.set_result(make())
-            except BaseException as error:
+            except BaseException as error:  # raised below, here and where others wait for it
                 with self._lock:
                     self._made.pop(key, None)
                 made.set_exception(error)

@@ -30,9 +30,10 @@ from cube.crosswalks.parts import (
     rearranged,
     scaled_to_one,
 )
-from cube.crosswalks.reallocating import How, Values, reallocate
+from cube.crosswalks.reallocating import Values, reallocate
 from cube.errors import PolygonError, SpecError
 from cube.files import whole_file
+from cube.labels.spreading import How
 from cube.polygons.ids import examples, text_ids
 
 FloatArray = npt.NDArray[np.float64]

@@ -152,10 +152,7 @@ def _notes(sums: npt.NDArray[np.float64], area: npt.NDArray[np.float64]) -> tupl
     if not lost.any():
         return ()
     share = float(np.cumsum(lost * area)[-1] / np.cumsum(area)[-1])
-    return (
-        f"{int((lost > 0).sum())} sources lie partly outside all targets, {share:.3g} of the "
-        f"area of all",
-    )
+    return (f"{share:.3g} of the sources' area lies outside all targets",)
 
 
 def squares(points: gpd.GeoDataFrame, side_m: float) -> gpd.GeoDataFrame:

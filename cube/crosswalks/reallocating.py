@@ -11,6 +11,7 @@ import pandas as pd
 
 from cube.crosswalks.parts import absent
 from cube.errors import PolygonError, SpecError
+from cube.labels.spreading import How
 from cube.polygons.ids import examples, text_ids
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 
-How = Literal["extensive", "intensive", "share"]
 Values = TypeVar("Values", pd.Series, pd.DataFrame)
 
 KNOWN = "_known_share"

@@ -98,7 +98,7 @@ class Quantity:
         if self.how != "extensive":
             return ""
         off = np.nansum(np.abs(self.values) * (1 - self.coverage.covered_share))
-        return f" ({off:.4g} outside the grid)" if off > 0 else ""
+        return f" ({off:,.6g} outside the grid)" if off > 0 else ""
 
     def describe(self) -> dict[str, Any]:
         """What it is, for provenance: numbers as digests."""

@@ -92,7 +92,7 @@ class TestOverlay:
     def test_what_lies_outside_is_reported(self):
         found = laid([square(0, 0, 10), square(20, 0, 10)], [square(5, 0, 10)])
         assert found.lost_share.tolist() == pytest.approx([0.5, 1])
-        assert found.notes == ("2 sources lie partly outside all targets, 0.75 of the area of all",)
+        assert found.notes == ("0.75 of the sources' area lies outside all targets",)
 
     def test_targets_that_overlap_are_refused_unless_meant(self):
         targets = [square(0, 0, 10), square(5, 0, 10)]
