@@ -1,8 +1,8 @@
 """Chunks as bytes, as Zarr stores them, without Zarr's machinery around each.
 
 Zarr hands every chunk from coroutine to thread and back, which takes longer than to compress it.
-Writers here are parallel already, so they encode their chunks one after the other, to the same
-bytes: little-endian numbers, Blosc where the layout says so, and a crc32c at the end
+Writers and readers here are parallel already, so they code their chunks one after the other, to and
+from the same bytes: little-endian numbers, Blosc where the layout says so, and a crc32c at the end
 (https://zarr-specs.readthedocs.io/en/latest/v3/codecs/).
 """
 
@@ -28,6 +28,41 @@ def encode_chunk(values: npt.NDArray[Any], codec: str) -> bytes:
     little = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
     data = little.tobytes() if codec == "none" else bytes(_blosc(codec).encode(little))
     return data + int(google_crc32c.value(data)).to_bytes(4, "little")
+
+
+def decode_chunk(
+    data: bytes, codec: str, *, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> npt.NDArray[Any]:
+    """A chunk from its bytes, the inverse of :func:`encode_chunk`.
+
+    Args:
+        data: All of the chunk as it is stored.
+        codec: See :class:`cube.layout.LayoutSpec`.
+        shape: Of the chunk.
+        dtype: Of the array.
+
+    Raises:
+        ValueError: The bytes are not those that were written.
+        RuntimeError: Blosc cannot read them.
+    """
+    if not data:
+        raise ValueError("it is empty: 0 bytes")
+    body = data[:-4]
+    if int.from_bytes(data[-4:], "little") != int(google_crc32c.value(body)):
+        raise ValueError("its checksum (crc32c) is not that of its bytes")
+    little = dtype.newbyteorder("<")
+    if codec == "none":
+        return np.frombuffer(body, little).reshape(shape).astype(dtype)
+    values = np.empty(shape, little)
+    if _blosc_bytes(body) != values.nbytes:
+        raise ValueError(f"it holds {_blosc_bytes(body)} bytes, not {values.nbytes}")
+    _blosc(codec).decode(body, out=values)
+    return values.astype(dtype, copy=False)
+
+
+def _blosc_bytes(frame: bytes) -> int:
+    """Decoded bytes of a Blosc frame, by its header; -1 if it is shorter than one."""
+    return int.from_bytes(frame[4:8], "little") if len(frame) >= 16 else -1
 
 
 def _blosc(codec: str) -> Blosc:

@@ -1,18 +1,47 @@
 """Moving windows over a grid: arithmetic, not lists.
 
-The last window along each axis is moved inwards, so that every pixel is
-covered and every window is whole. Training and prediction cut the same ones.
+The last window along each axis is moved inwards, so that every window is whole
+and, at a stride of at most the size, every pixel is covered. Training and
+prediction cut the same ones.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from cube.errors import SpecError
+
+
+class WindowSet(Protocol):
+    """Square windows of one size over a grid, numbered from 0."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Pixels of the grid along (y, x)."""
+
+    @property
+    def size(self) -> int:
+        """Side of a window in pixels."""
+
+    @property
+    def stride(self) -> int:
+        """Usual step between windows in pixels; some may lie off it."""
+
+    def __len__(self) -> int: ...
+
+    def origins(self, ids: npt.ArrayLike | None = None) -> npt.NDArray[np.int64]:
+        """First pixel (y, x) of windows, int64 (n, 2); of all of them by default."""
+
+    def touching(self, rows: tuple[int, int], cols: tuple[int, int]) -> npt.NDArray[np.int64]:
+        """Numbers of the windows that share a pixel with a box, ascending, int64."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +51,8 @@ class Windows:
     Attributes:
         shape: Pixels of the grid along (y, x).
         size: Side of a window in pixels; at most the shorter side of the grid.
-        stride: Step between windows in pixels, 1..size.
+        stride: Step between windows in pixels, at least 1; above the size, the
+            pixels in between belong to no window.
     """
 
     shape: tuple[int, int]
@@ -36,17 +66,24 @@ class Windows:
                 f"A window must fit the grid of {self.shape[0]} x {self.shape[1]} pixels. "
                 f"Received size={self.size}; give at most {min(self.shape)}."
             )
-        if not 1 <= self.stride <= self.size:
-            raise SpecError(
-                f"The stride must be from 1 to the size, {self.size}, or pixels would be "
-                f"skipped. Received stride={self.stride}."
-            )
+        if self.stride < 1:
+            raise SpecError(f"The stride must be at least 1 pixel. Received {self.stride}.")
 
     @property
     def counts(self) -> tuple[int, int]:
         """Number of windows along (y, x)."""
         rows, cols = (math.ceil((n - self.size) / self.stride) + 1 for n in self.shape)
         return rows, cols
+
+    @property
+    def gapless(self) -> bool:
+        """True if every pixel lies in a window."""
+        # The last window is moved inwards, so two may meet that lie less than a stride apart.
+        return all(min(self.stride, n - self.size) <= self.size for n in self.shape)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return {"shape": list(self.shape), "size": self.size, "stride": self.stride}
 
     def __len__(self) -> int:
         return self.counts[0] * self.counts[1]

@@ -77,7 +77,7 @@ def plan_predict(  # noqa: PLR0913  (what to predict, and who does it)
 
     Raises:
         BundleError: A model does not fit the cube, or they differ in what they need.
-        SpecError: The memory that is free does not suffice.
+        SpecError: The memory that is free does not suffice; or there are pixels between windows.
         SourceError: The layer was begun with other models.
         StoreError: The disk has less room than a sample lets expect.
     """
@@ -179,16 +179,30 @@ def predict(
 def _predictor(
     work: Filling, models: Mapping[int, ModelBundle], fold_layer: str | None
 ) -> filling.Values:
-    bundle = models[min(models)]
-    height, width = work.spec.grid.shape
     return partial(
         _predict_region,
         url=work.url,
         spec=work.spec,
         bundles=dict(models),
         fold_layer=fold_layer,
-        windows=Windows(shape=(height, width), size=bundle.window, stride=bundle.stride),
+        windows=_windows(work.spec, models[min(models)]),
     )
+
+
+def _windows(spec: CubeSpec, bundle: ModelBundle) -> Windows:
+    """What a model looks through.
+
+    Raises:
+        SpecError: There are pixels between the windows.
+    """
+    height, width = spec.grid.shape
+    windows = Windows(shape=(height, width), size=bundle.window, stride=bundle.stride)
+    if not windows.gapless:
+        raise SpecError(
+            f"A prediction needs every pixel in a window: a stride of at most the window, "
+            f"{bundle.window} px. Received stride={bundle.stride}; give the bundle a smaller one."
+        )
+    return windows
 
 
 def _numbered(
@@ -216,6 +230,7 @@ def _check_models(
         raise BundleError("Models that predict one layer must share inputs, target and windows.")
     for model in models.values():
         model.check(spec)
+        _windows(spec, model)
 
 
 def _prediction_layer(name: str, target: LayerSpec) -> LayerSpec:

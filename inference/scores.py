@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cube.errors import SpecError
+from training.splits import note_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -180,11 +181,13 @@ def format_scores(table: pd.DataFrame, *, best: str | None = None) -> str:
     """A table of scores for a terminal, plain ASCII but for the names of the methods.
 
     Args:
-        table: As :func:`score_table` makes it; other columns are not shown.
+        table: As :func:`score_table` makes it. Of other columns only ``split`` counts, the kind
+            of the split of each method: a random one is named below the table.
         best: Method to mark with ``*``; by default the one with the highest R2.
 
     Returns:
-        Lines without a newline at the end: a header, then one line per method.
+        Lines without a newline at the end: a header, then one line per method, then what must be
+        said of the splits.
     """
     marked = table["R2"].idxmax() if best is None else best
     header = ["", *_heads(table)]
@@ -193,13 +196,26 @@ def format_scores(table: pd.DataFrame, *, best: str | None = None) -> str:
         for method, row in table.iterrows()
     ]
     widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
-    return "\n".join(
+    rows = (
         "  ".join(
             cell.rjust(width) if place else cell.ljust(width)
             for place, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in [header, *lines]
     )
+    return "\n".join([*rows, *split_notes(table)])
+
+
+def split_notes(table: pd.DataFrame) -> list[str]:
+    """What must be said of the splits that scores come from, one line each.
+
+    Args:
+        table: Scores; its column ``split``, if there is one, holds the kind of each row's split.
+    """
+    notes: dict[str, list[str]] = {}
+    for method, kind in table["split"].items() if "split" in table else ():
+        notes.setdefault(note_of(str(kind)), []).append(str(method))
+    return [f"{note}: {'; '.join(methods)}" for note, methods in notes.items() if note]
 
 
 def _row(

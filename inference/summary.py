@@ -57,7 +57,7 @@ def write_summary(path: str | os.PathLike[str], evaluation: Evaluation, story: S
     """
     sections = [
         Section(title="The map", parts=(_maps(evaluation, story),)),
-        Section(title="Scores", parts=(_SCORE_TEXT, _score_table(evaluation))),
+        Section(title="Scores", parts=(*_score_text(evaluation), _score_table(evaluation))),
         Section(title="Measured and predicted", parts=(_scatter(evaluation),)),
         Section(title="Where it was tested", parts=(str(evaluation.split), _folds(evaluation))),
     ]
@@ -76,11 +76,19 @@ def write_summary(path: str | os.PathLike[str], evaluation: Evaluation, story: S
 
 
 _SCORE_TEXT = (
-    "R² is of log density, every polygon predicted by a model that never saw its place. The "
+    "R² is of log density, every polygon predicted by a model that {saw}. The "
     "interval holds 95 % of 2,000 bootstrap draws of whole neighbourhoods. Every method "
     "trains on the same polygons, outside the same buffer. The rows on random folds ignore "
     "place, as is often done: the difference to their namesakes is how much that flatters."
 )
+
+
+def _score_text(found: Evaluation) -> tuple[str, ...]:
+    """How scores came about, and what must be said of their split."""
+    note = found.split.note
+    saw = "saw its neighbours, though not itself" if note else "never saw its place"
+    text = _SCORE_TEXT.format(saw=saw)
+    return (f"{note[0].upper()}{note[1:]}: these scores flatter.", text) if note else (text,)
 
 
 def _lead(found: Evaluation, story: Story) -> str:
@@ -90,6 +98,7 @@ def _lead(found: Evaluation, story: Story) -> str:
         f"chips and predicted all {len(found.polygons)} {story.place}, each in a fold that "
         f"it was not trained on. It explains {score['R2']:.0%} of the variance of log density (R², "
         f"95 % interval {score['R2 low']:.2f} to {score['R2 high']:.2f})."
+        f"{f' A {found.split.note}.' if found.split.note else ''}"
     )
 
 
@@ -100,8 +109,9 @@ def _figures(found: Evaluation) -> tuple[KeyFigure, ...]:
     return (
         KeyFigure(
             value=f"{model['R2']:.2f}",
-            label="R² of the network, by place",
-            note=f"95 % interval {model['R2 low']:.2f} to {model['R2 high']:.2f}",
+            label=f"R² of the network, {found.split.kind}",
+            note=found.split.note
+            or f"95 % interval {model['R2 low']:.2f} to {model['R2 high']:.2f}",
         ),
         KeyFigure(
             value=f"{forest['R2']:.2f}",
@@ -204,7 +214,7 @@ def _folds(found: Evaluation) -> Picture:
     return Picture(
         png=map_panels(panels, columns=2),
         alt="Two maps: the fold of every polygon, and the parts of the first fold.",
-        caption="Folds are contiguous groups of whole neighbourhoods.",
+        caption=found.split.note or "Folds are contiguous groups of whole neighbourhoods.",
     )
 
 

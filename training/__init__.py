@@ -12,7 +12,7 @@ if getattr(cube, "__distribution__", None) != "quadrat":
     )
 
 from training.bundle import ModelBundle, load_bundle
-from training.chips import index_chips
+from training.index.indexing import index_chips
 from training.fitting import FitSpec, cross_validate, fit_fold
 from training.folds import contiguous_folds, split_by_place, whole_groups, write_folds
 from training.samples import SampleSpec

@@ -17,9 +17,11 @@ from cube import urls
 from cube.errors import SpecError
 from cube.spec import CubeSpec, StackSpec
 from cube.template import read_spec
+from training.augmentation import Dihedral, Step, steps_of
 from training.bundle import ModelBundle, environment, weights_digest
+from training.packing import packings
 from training.samples import SampleSpec
-from training.splits import FoldSplit, Split, check_leaks
+from training.splits import FoldSplit, Split
 from training.statistics import Moments, training_moments
 from training.stream import ChipStream, StreamSpec, Supervision
 
@@ -40,7 +42,9 @@ class FitSpec:
         batch: Chips in a batch.
         learning_rate: At the start, of AdamW.
         weight_decay: Of AdamW.
-        augment: Turn and mirror chips.
+        augment: Random changes of the chips that are learned from: steps of
+            :mod:`training.augmentation`, or the dicts of them; True turns and
+            mirrors, False changes nothing.
         refit: Once the validation polygons have said for how many epochs to
             train, train anew for as many on them too.
         members: Networks of different seeds whose mean is the model.
@@ -53,7 +57,7 @@ class FitSpec:
     batch: int = 32
     learning_rate: float = 3e-3
     weight_decay: float = 1e-3
-    augment: bool = True
+    augment: bool | tuple[Step, ...] = True
     refit: bool = True
     members: int = 1
     seed: int
@@ -64,6 +68,15 @@ class FitSpec:
                 raise SpecError(f"{name} must be at least 1. Received {getattr(self, name)}.")
         if self.learning_rate <= 0 or self.weight_decay < 0:
             raise SpecError("learning_rate must be above 0 and weight_decay 0 or more.")
+        if not isinstance(self.augment, bool):
+            object.__setattr__(self, "augment", steps_of(self.augment))
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Of the augmentation; none to change nothing."""
+        if isinstance(self.augment, bool):
+            return (Dihedral(),) if self.augment else ()
+        return self.augment
 
     def seed_of(self, fold: int, member: int) -> int:
         """Seed of one member of one fold; different for every pair."""
@@ -124,7 +137,9 @@ def fit_fold(  # noqa: PLR0913  (where, what, on which part, how, where to)
     url = urls.normalise(url)
     part = split.folds[fold]
     streams = _Streams(url=url, sample=sample, split=split, part=part, fit=fit)
-    check_leaks(split.windows, streams.seen, part.test_windows, buffer_px=split.buffer_px)
+    split.guard(fold).check(streams.seen)
+    for step in fit.steps:
+        step.count(packings(read_spec(url), sample))  # refuses what it cannot be used on
     moments = training_moments(
         url, sample, split.windows, streams.seen, supervision=streams.supervision
     )
@@ -184,7 +199,7 @@ class _Streams:
     def learn(self, seed: int) -> ChipStream:
         """Training polygons, shuffled."""
         part = self.part
-        return self._stream(part.train_windows, part.train_polygons, seed, augment=self.fit.augment)
+        return self._stream(part.train_windows, part.train_polygons, seed)
 
     def watch(self, seed: int) -> ChipStream | None:
         """Validation polygons; None if there are none."""
@@ -195,7 +210,7 @@ class _Streams:
 
     def both(self, seed: int) -> ChipStream:
         """Training and validation polygons, shuffled."""
-        return self._stream(self.seen, self.part.fitted_polygons, seed, augment=self.fit.augment)
+        return self._stream(self.seen, self.part.fitted_polygons, seed)
 
     @property
     def supervision(self) -> Supervision:
@@ -225,7 +240,8 @@ def _fit_members(
     first = fit.seed_of(fold, 0)
     model, watch = fresh(first), streams.watch(first)
     name = f"fold {fold + 1}"
-    metrics = _train(model, streams.learn(first), watch, fit, epochs=fit.epochs, name=name)
+    learner = _augmenting(model, streams, first)
+    metrics = _train(learner, streams.learn(first), watch, fit, epochs=fit.epochs, name=name)
     again = watch is not None and fit.refit
     members = [] if again else [model]
     for member in range(len(members), fit.members):
@@ -234,9 +250,21 @@ def _fit_members(
         stream = streams.both(seed) if again else streams.learn(seed)
         epochs = int(metrics["best_epoch"])
         name = f"fold {fold + 1}, member {member + 1} of {fit.members}"
-        _train(model, stream, None, fit, epochs=epochs, name=name)
+        _train(_augmenting(model, streams, seed), stream, None, fit, epochs=epochs, name=name)
         members.append(model)
     return mean_of(members), metrics
+
+
+def _augmenting(model: keras.Model, streams: _Streams, seed: int) -> keras.Model:
+    """What to fit in the model's place; it trains the model itself."""
+    from training.augmentation.augmenting import Augmentation
+    from training.augmentation.fitted import augmented
+
+    steps = streams.fit.steps
+    if not steps:
+        return model
+    spec = read_spec(streams.url)
+    return augmented(model, Augmentation.of(steps, spec, streams.sample, seed=seed))
 
 
 def mean_of(members: Sequence[keras.Model]) -> keras.Model:

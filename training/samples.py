@@ -8,7 +8,8 @@ from typing import Any, Self
 
 from cube.errors import SpecError
 from cube.spec import CubeSpec
-from training.targets import Target
+from training.targets import TableTarget, Target, target_from_dict
+from training.timings import Timing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,39 +35,87 @@ class SampleSpec:
 
     Attributes:
         inputs: Bands by stack; stacks in the order that the model sees them.
-        target: What is learned.
-        label_time: Period of the label; None for a static layer.
-        input_time: Period of the stacks that vary with time; None if none does.
+        target: What is learned; None for chips without labels.
+        timings: Pairings of input and label periods, each once; every window
+            gives one chip for each. All name as many periods.
     """
 
     inputs: tuple[InputStack, ...]
-    target: Target
-    label_time: str | None
-    input_time: str | None
+    target: Target | TableTarget | None
+    timings: tuple[Timing, ...] = (Timing(),)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "inputs", tuple(self.inputs))
+        object.__setattr__(self, "timings", tuple(self.timings))
         names = [stack.stack for stack in self.inputs]
         if not names or len(set(names)) != len(names):
             raise SpecError(f"A sample needs each input stack once. Received {names}.")
+        if not self.timings or len(set(self.timings)) != len(self.timings):
+            raise SpecError(
+                f"A sample needs timings, each once. Received "
+                f"{', '.join(map(str, self.timings)) or 'none'}."
+            )
+        if len({(len(t.label), len(t.inputs)) for t in self.timings}) > 1:
+            raise SpecError(
+                f"Timings of one sample name as many periods each. Received "
+                f"{', '.join(map(str, self.timings))}."
+            )
+        if isinstance(self.target, Target):
+            self.target.check_periods(len(self.timings[0].label))
 
     @classmethod
-    def of(
+    def of(  # noqa: PLR0913  (one period each is the common case, and reads best by name)
         cls,
         inputs: Mapping[str, Sequence[str]],
-        target: Target,
+        target: Target | TableTarget | None,
         *,
-        label_time: str | None,
-        input_time: str | None,
+        label_time: str | None = None,
+        input_time: str | None = None,
+        timings: Sequence[Timing] = (),
     ) -> Self:
-        """The same from a mapping of stack name to band names."""
+        """The same from a mapping of stack name to band names.
+
+        Args:
+            inputs: Stack name to band names.
+            target: See the class.
+            label_time: Period of the label, where there is one timing only.
+            input_time: Period of the inputs, where there is one timing only.
+            timings: Pairings; instead of the two periods.
+
+        Raises:
+            SpecError: Both timings and periods are given; or see the class.
+        """
+        if timings and (label_time is not None or input_time is not None):
+            raise SpecError("Give timings=, or label_time= and input_time=, not both.")
+        one = Timing(
+            label=() if label_time is None else (label_time,),
+            inputs=() if input_time is None else (input_time,),
+        )
         stacks = tuple(InputStack(stack=name, bands=_listed(name, b)) for name, b in inputs.items())
-        return cls(inputs=stacks, target=target, label_time=label_time, input_time=input_time)
+        return cls(inputs=stacks, target=target, timings=tuple(timings) or (one,))
 
     @property
     def bands(self) -> int:
         """Number of bands in all."""
         return sum(len(stack.bands) for stack in self.inputs)
+
+    @property
+    def label_time(self) -> str | None:
+        """Period of the label; None for a static one.
+
+        Raises:
+            SpecError: There are several.
+        """
+        return _only("label", [period for t in self.timings for period in t.label])
+
+    @property
+    def input_time(self) -> str | None:
+        """Period of the inputs; None if none varies with time.
+
+        Raises:
+            SpecError: There are several.
+        """
+        return _only("input", [period for t in self.timings for period in t.inputs])
 
     def check(self, spec: CubeSpec) -> None:
         """Refuse a cube that lacks a band, the label or a period.
@@ -82,41 +131,75 @@ class SampleSpec:
                     f"Stack {stack.name!r} has no band {', '.join(unknown)}. "
                     f"It has: {', '.join(stack.bands)}."
                 )
-            self.time_of(spec, wanted.stack)
-        spec.layer(self.target.layer)
-        self.time_of(spec, self.target.layer)
+            for timing in self.timings:
+                self.times_of(spec, wanted.stack, timing)
+        if isinstance(self.target, Target):
+            spec.layer(self.target.layer)
+            for timing in self.timings:
+                self.times_of(spec, self.target.layer, timing)
+
+    def times_of(self, spec: CubeSpec, name: str, timing: Timing) -> tuple[int | None, ...]:
+        """Calendar indices at which a variable is read for one timing; (None,) for a static one.
+
+        Raises:
+            SpecError: It varies with time and the timing names no period, or an unknown one.
+        """
+        if spec.variable(name).static:
+            return (None,)
+        is_label = isinstance(self.target, Target) and name == self.target.layer
+        periods = timing.label if is_label else timing.inputs
+        if not periods:
+            raise SpecError(f"{name!r} varies with time; say which period the sample takes.")
+        return tuple(spec.time_index(period) for period in periods)
 
     def time_of(self, spec: CubeSpec, name: str) -> int | None:
-        """Calendar index at which a variable is read for this sample."""
-        if spec.variable(name).static:
-            return None
-        label = self.label_time if name == self.target.layer else self.input_time
-        if label is None:
-            raise SpecError(f"{name!r} varies with time; say which period the sample takes.")
-        return spec.time_index(label)
+        """The one calendar index at which a variable is read; None for a static one.
+
+        Raises:
+            SpecError: The sample reads it at several.
+        """
+        times = {t for timing in self.timings for t in self.times_of(spec, name, timing)}
+        if len(times) > 1:
+            raise SpecError(
+                f"{name!r} is read at {len(times)} periods; one was expected. Take a sample of "
+                f"one timing."
+            )
+        return times.pop()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form; the inverse of :meth:`from_dict`."""
         return {
             "inputs": [{"stack": s.stack, "bands": list(s.bands)} for s in self.inputs],
-            "target": self.target.to_dict(),
-            "label_time": self.label_time,
-            "input_time": self.input_time,
+            "target": None if self.target is None else self.target.to_dict(),
+            "timings": [timing.to_dict() for timing in self.timings],
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Rebuild from :meth:`to_dict`.
+        """Rebuild from :meth:`to_dict`; ``label_time`` and ``input_time`` may stand for timings.
 
         Raises:
             SpecError: A field is missing or impossible.
         """
         try:
-            return cls(
-                inputs=tuple(InputStack(**stack) for stack in data["inputs"]),
-                target=Target(**data["target"]),
-                label_time=data["label_time"],
-                input_time=data["input_time"],
-            )
+            target = data["target"]
+            given: dict[str, Any] = {
+                "inputs": {s["stack"]: s["bands"] for s in data["inputs"]},
+                "target": None if target is None else target_from_dict(target),
+            }
+            if "timings" in data:
+                given["timings"] = [Timing.from_dict(timing) for timing in data["timings"]]
+            else:
+                given |= {"label_time": data["label_time"], "input_time": data["input_time"]}
+            return cls.of(**given)
         except (KeyError, TypeError) as error:
             raise SpecError(f"A sample cannot be read: {error}.") from error
+
+
+def _only(what: str, periods: list[str]) -> str | None:
+    if len(set(periods)) > 1:
+        raise SpecError(
+            f"The sample has several {what} periods: {', '.join(sorted(set(periods)))}; one was "
+            f"expected."
+        )
+    return periods[0] if periods else None

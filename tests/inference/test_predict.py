@@ -360,6 +360,10 @@ class TestRefusals:
         with pytest.raises(SpecError, match=match):
             predict(city.url, LAYER, models, fold_layer=fold_layer)
 
+    def test_windows_that_leave_pixels_out(self, city, models):
+        with pytest.raises(SpecError, match=r"at most the window, 8 px. Received stride=9"):
+            plan_predict(city.url, LAYER, replace(models[0], stride=9))
+
     def test_models_that_look_through_other_windows(self, folded, models):
         other = replace(models[1], stride=3)
         with pytest.raises(BundleError, match="must share inputs, target and windows"):

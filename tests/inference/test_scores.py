@@ -287,3 +287,9 @@ class TestScoreTable:
         assert len(set(ends)) == 1
         assert f"{table.loc['model', 'R2']:.3f}" in lines[2]
         assert max(map(len, lines)) <= 100
+
+    def test_a_random_split_is_named_below_the_table(self, table):
+        kinds = ["random" if method == "mean" else "by place" for method in table.index]
+        plain, marked = (scores.format_scores(t) for t in (table, table.assign(split=kinds)))
+        assert marked == f"{plain}\nrandom split: neighbours in the test set: mean"
+        assert scores.format_scores(table.assign(split="by place")) == plain

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -91,6 +92,17 @@ def test_it_tells_the_story(written):
     assert "The image is made of noise & numbers." in page.words
     assert "61.0" in page.words
     assert "63.5" in page.words  # in all
+
+
+def test_a_random_split_is_named_beside_its_scores(evaluated, tmp_path):
+    split = replace(evaluated.found.split, kind="random")
+    scores = evaluated.found.scores.assign(split="random")
+    found = replace(evaluated.found, split=split, scores=scores)
+    page = Tags(write_summary(tmp_path / "r.html", found, STORY).read_text("utf-8"))
+    assert "R² of the network, random" in page.words
+    assert page.words.count("andom split: neighbours in the test set") >= 4
+    assert "never saw its place" not in page.words
+    assert "random split: neighbours in the test set: network; mean; forest" in str(found)
 
 
 def test_notes_and_times_may_be_left_out(evaluated, tmp_path):

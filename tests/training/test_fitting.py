@@ -9,12 +9,12 @@ from functools import partial
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from cube.errors import SpecError, SplitError
 from cube.windows import Windows
 from tests import toy
 from training import fitting
+from training.augmentation import Brightness, Dihedral, Flip, Jitter
 from training.bundle import load_bundle, weights_digest
 from training.fitting import FitSpec, cross_validate, fit_fold, mean_of
 from training.folds import contiguous_folds, whole_groups
@@ -104,6 +104,10 @@ def _never(*_, **__):
     raise AssertionError("nothing may be trained")
 
 
+def _polygons(stream):
+    return stream.recipe.source.labeller.supervision.polygons.tolist()
+
+
 @dataclass
 class Recorded:
     """What each training was given."""
@@ -115,7 +119,7 @@ class Recorded:
 
     @property
     def polygons(self):
-        return self.learn.supervision.polygons.tolist()
+        return _polygons(self.learn)
 
 
 @pytest.fixture
@@ -142,9 +146,9 @@ class TestWhatIsTrained:
         first, *members = trainings
         assert (first.epochs, first.polygons) == (9, part.train_polygons.tolist())
         assert first.learn.ids.tolist() == part.train_windows.tolist()
-        assert first.watch.supervision.polygons.tolist() == part.validation_polygons.tolist()
+        assert _polygons(first.watch) == part.validation_polygons.tolist()
         assert first.watch.ids.tolist() == part.validation_windows.tolist()
-        assert (first.watch.spec.augment, first.watch.spec.shuffle) == (False, False)
+        assert first.watch.spec.shuffle is False
         assert [m.epochs for m in members] == [3, 3]
         assert all(m.watch is None for m in members)
         assert all(m.polygons == part.fitted_polygons.tolist() for m in members)
@@ -187,6 +191,45 @@ class TestWhatIsTrained:
         assert any("mine" in weight.path for weight in bundle.model().weights)
 
 
+class TestAugmentation:
+    STEPS = ({"step": "Flip", "along": "x"}, {"step": "Jitter", "pixels": 2})
+
+    @pytest.mark.parametrize("augment", [True, False, STEPS])
+    def test_what_is_fitted_augments_and_what_is_bundled_does_not(
+        self, city, split, tmp_path, monkeypatch, augment
+    ):
+        given = []
+        monkeypatch.setattr(
+            fitting, "_train", lambda model, *_, **__: given.append(model) or {"best_epoch": 1.0}
+        )
+        fit = replace(FIT, augment=augment)
+        bundle = fit_fold(city.url, toy.SAMPLE, split, 0, fit, out=tmp_path, network=TINY)
+        steps = given[0].augmentation.steps if augment else ()
+        assert steps == fit.steps
+        assert {type(layer).__name__ for layer in bundle.model().layers}.isdisjoint(
+            {"Augmentation", "Augmented"}
+        )
+        assert weights_digest(given[0]) == bundle.weights_digest
+
+    def test_a_step_on_an_input_that_is_not_there_is_refused_first(
+        self, city, split, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr(fitting, "training_moments", _never)
+        fit = replace(FIT, augment=[Brightness(stacks=("radar",))])
+        with pytest.raises(SpecError, match="changes the inputs radar; there are predictors"):
+            fit_fold(city.url, toy.SAMPLE, split, 0, fit, out=tmp_path, network=TINY)
+
+    def test_true_is_the_dihedral_and_steps_may_be_their_dicts(self):
+        assert FitSpec(seed=0).steps == (Dihedral(),)
+        assert FitSpec(seed=0, augment=False).steps == ()
+        given = FitSpec(seed=0, augment=self.STEPS)
+        assert given.steps == given.augment == (Flip(along="x"), Jitter(pixels=2))
+
+    def test_steps_that_are_none_are_refused(self):
+        with pytest.raises(SpecError, match="has the steps Flip, .* Received step='Mixup'"):
+            FitSpec(seed=0, augment=[{"step": "Mixup"}])
+
+
 class Scripted:
     """A stream of one pixel whose label an epoch decides."""
 
@@ -197,6 +240,8 @@ class Scripted:
         return 4
 
     def tensorflow(self, *, epochs):
+        import tensorflow as tf
+
         labels = np.repeat(self.labels[:epochs], len(self)).astype("float32")
         shape = (len(labels), 1, 1, 1, 1)
         parts = (np.ones(shape, "float32"), labels.reshape(shape), np.ones(shape[:-1], "float32"))

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from sklearn.utils.class_weight import compute_class_weight
 
 import cube
-from cube.errors import SplitError
+from cube import nodata
+from cube.errors import SpecError, SplitError
 from cube.windows import Windows, footprint
 from tests import toy
 from training import statistics
+from training.chips import Chips
 from training.samples import SampleSpec
-from training.statistics import training_moments
+from training.statistics import Statistics, training_moments, training_statistics
 from training.stream import Supervision
-from training.targets import Target
+from training.tallies import Selection, Sums, digits, keys, passes, value_of
+from training.targets import TableTarget, Target
+from training.timings import Timing
 
 WINDOWS = Windows(shape=toy.SHAPE, size=8, stride=3)
 CHOSEN = np.concatenate([np.arange(40, 300, 7), np.arange(640, 700)])
@@ -125,3 +134,278 @@ def test_a_band_or_label_without_an_observation_is_an_error(value, label):
     url = _flat_cube(f"memory://nothing{value}", value, label=label)
     with pytest.raises(SplitError, match="no observed pixel in the training windows"):
         training_moments(url, _flat_sample(), WINDOWS, CHOSEN)
+
+
+LEVELS = (0.0, 0.02, 0.5, 0.9, 1.0)
+DTYPES = ("uint8", "int8", "uint16", "int16", "int32", "uint32", "int64", "float32", "float64")
+
+
+class TestTallies:
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @given(data=st.data())
+    def test_keys_sort_as_the_values_do_and_give_them_back(self, dtype, data):
+        kind = np.dtype(dtype)
+        elements = None
+        if kind.kind == "f":
+            elements = {"allow_nan": False, "allow_infinity": False, "allow_subnormal": False}
+        values = data.draw(arrays.arrays(kind, (5,), elements=elements))
+        order = np.argsort(keys(values), kind="stable")
+        assert (values[order] == np.sort(values)).all()
+        assert [value_of(int(key), dtype) for key in keys(values)] == [float(v) for v in values]
+
+    @pytest.mark.parametrize("falling", [False, True])
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_quantiles_are_numpys_whatever_the_parts(self, dtype, falling):
+        rng = np.random.default_rng(7)
+        if np.dtype(dtype).kind == "f":
+            values = rng.normal(0, 100, 999).astype(dtype)
+        else:
+            info = np.iinfo(dtype)
+            values = rng.integers(info.min // 2, info.max // 2, 999).astype(dtype)
+        selection = Selection(dtype=dtype, levels=LEVELS, falling=falling)
+        passed = 0
+        while not selection.complete:
+            for part in np.array_split(values, 7):
+                selection.add(digits(part, selection.known, selection.prefixes))
+            selection.turn()
+            passed += 1
+        assert passed == passes(dtype)
+        sign = -1.0 if falling else 1.0
+        exact = sign * values.astype("float64")
+        expected = sign * np.quantile(exact, LEVELS, method="inverted_cdf")
+        assert selection.values() == tuple(expected)
+
+    def test_sums_of_parts_are_sums_of_the_whole(self):
+        values = np.random.default_rng(0).normal(1e6, 1, 1000)
+        parts = [Sums.of(part) for part in np.split(values, [0, 3, 500])]
+        whole = Sums()
+        for part in parts:
+            whole = whole.joined(part)
+        assert (whole.count, whole.low, whole.high) == (1000, values.min(), values.max())
+        assert whole.mean == pytest.approx(values.mean(), rel=1e-12)
+        assert whole.squares / 1000 == pytest.approx(values.var(), rel=1e-8)
+
+
+def _numbers(found):
+    return [(c.count, c.mean, c.std, c.min, c.max, *c.quantiles) for c in found]
+
+
+def _oracle(values):
+    """Statistics by NumPy of every value at once, NaN left out."""
+    seen = values[~np.isnan(values)].astype("float64")
+    quantiles = np.quantile(seen, LEVELS, method="inverted_cdf")
+    return (len(seen), seen.mean(), seen.std(), seen.min(), seen.max(), *quantiles)
+
+
+class TestStatistics:
+    @pytest.mark.parametrize("tile", [16, 37, 512])
+    def test_they_equal_numpys_over_the_union_of_windows(self, city, monkeypatch, tile):
+        monkeypatch.setattr(statistics, "TILE", tile)
+        found = training_statistics(city.url, toy.SAMPLE, WINDOWS, CHOSEN, quantiles=LEVELS)
+        area = _area(CHOSEN)
+        optical = np.where(city.image == 0, np.nan, city.image.astype("float64"))
+        learned = toy.TARGET.forward(city.label, pixel_km2=toy.PIXEL_KM2)
+        expected = [
+            *(_oracle(optical[band][area]) for band in (2, 0)),
+            *(_oracle(city.terrain[band][area]) for band in (1, 0)),
+        ]
+        np.testing.assert_allclose(_numbers(found.inputs), expected, rtol=1e-10)
+        np.testing.assert_allclose(_numbers(found.label), [_oracle(learned[area])], rtol=1e-6)
+        assert [(c.name, c.channel) for c in found.inputs] == [
+            ("predictors", "red"),
+            ("predictors", "blue"),
+            ("terrain", "slope"),
+            ("terrain", "elevation"),
+        ]
+
+    def test_they_are_the_same_to_the_bit_for_other_chunks_and_on_a_cluster(self, city, tmp_path):
+        from distributed import Client
+
+        other = toy.build(tmp_path / "other.zarr", chunk=64, region=128)
+        alone = training_statistics(city.url, toy.SAMPLE, WINDOWS, CHOSEN)
+        with Client(
+            n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0"
+        ) as client:
+            there = training_statistics(other.url, toy.SAMPLE, WINDOWS, CHOSEN, client=client)
+        assert alone == there
+
+    def test_they_go_through_json_and_back_and_show_as_a_table(self, city):
+        found = training_statistics(city.url, toy.SAMPLE, WINDOWS, CHOSEN)
+        assert Statistics.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+        assert found.frame.columns[-2:].tolist() == ["q0.02", "q0.98"]
+        assert "elevation" in str(found)
+        assert "<td>elevation</td>" in found._repr_html_()
+        with pytest.raises(SpecError, match="Statistics cannot be read: 'label'"):
+            Statistics.from_dict({"inputs": []})
+        with pytest.raises(SpecError, match="statistics of predictors, terrain. Received 'radar'"):
+            found.of("radar")
+
+    @pytest.mark.parametrize("scale", [1e-4, -0.5])
+    def test_quantiles_are_of_physical_values_for_any_packing(self, scale):
+        rng = np.random.default_rng(2)
+        stored = rng.integers(-2000, 9000, (1, *toy.SHAPE)).astype("int16")
+        stored[:, ::7] = -9999
+        stack = cube.StackSpec(
+            name="flat",
+            bands=("a",),
+            dtype="int16",
+            nodata=-9999,
+            scale=scale,
+            offset=3,
+            static=True,
+        )
+        spec = replace(toy.spec(), stacks=(stack,), layers=())
+        url = cube.create(f"memory://packed{scale}", spec)
+        toy.write(url, "flat", stored)
+        sample = SampleSpec.of({"flat": ("a",)}, TableTarget(columns=("income",)))
+        every = np.arange(len(WINDOWS))
+        found = training_statistics(url, sample, WINDOWS, every, quantiles=LEVELS)
+        expected = _oracle(nodata.decode(stored[0], stack))
+        np.testing.assert_allclose(_numbers(found.inputs), [expected], rtol=1e-5)
+        assert (found.label, found.classes) == ((), ())
+
+    @pytest.mark.parametrize(
+        ("levels", "match"),
+        [((0.5, 0.1), "ascending, each once"), ((-0.1,), "from 0 to 1"), ((0.5, 0.5), "each once")],
+    )
+    def test_impossible_levels_are_refused(self, city, levels, match):
+        with pytest.raises(SpecError, match=match):
+            training_statistics(city.url, toy.SAMPLE, WINDOWS, CHOSEN, quantiles=levels)
+
+    def test_chips_may_come_as_a_selection_which_is_checked_first(self, city):
+        class Chosen:
+            ids = CHOSEN
+
+            def check(self, spec, sample, windows):
+                if windows is not WINDOWS:
+                    raise SplitError("other windows")
+
+        found = training_statistics(city.url, toy.SAMPLE, WINDOWS, Chosen())
+        assert found == training_statistics(city.url, toy.SAMPLE, WINDOWS, CHOSEN)
+        other = Windows(shape=toy.SHAPE, size=8, stride=4)
+        with pytest.raises(SplitError, match="other windows"):
+            training_statistics(city.url, toy.SAMPLE, other, Chosen())
+
+    def test_windows_of_another_grid_are_refused(self, city):
+        other = Windows(shape=(50, 60), size=8, stride=3)
+        with pytest.raises(SplitError, match="a grid of .50, 60., the cube on .96, 104."):
+            training_statistics(city.url, toy.SAMPLE, other, [0])
+
+    def test_no_chips_are_an_error(self, city):
+        with pytest.raises(SplitError, match="need training chips. Received none"):
+            training_statistics(city.url, toy.SAMPLE, WINDOWS, [])
+
+
+@pytest.fixture(scope="module")
+def years(tmp_path_factory):
+    """Images and a class layer of two years, different in each: URL, images, classes."""
+    spec = toy.spec()
+    classes = cube.LayerSpec(name="cover", dtype="uint8", nodata=255)
+    url = cube.create(
+        tmp_path_factory.mktemp("years") / "cube.zarr", replace(spec, layers=(classes,))
+    )
+    rng = np.random.default_rng(4)
+    images = {year: toy.image(seed=i) for i, year in enumerate(("2000", "2010"))}
+    covers = {
+        year: rng.choice([1, 2, 7, 255], toy.SHAPE, p=[0.6, 0.3, 0.05, 0.05]).astype("uint8")
+        for year in images
+    }
+    for year, image in images.items():
+        toy.write(url, "predictors", image, time=year)
+        toy.write(url, "cover", covers[year], time=year)
+    return url, images, covers
+
+
+TIMINGS = (
+    Timing(label=("2000",), inputs=("2000",)),
+    Timing(label=("2010",), inputs=("2000",)),
+    Timing(label=("2010",), inputs=("2010",)),
+)
+
+
+def _yearly(target):
+    return SampleSpec.of({"predictors": ("green",)}, target, timings=TIMINGS)
+
+
+class TestPeriods:
+    CHIPS = np.array([3, 4, 7, 30, 301, 302, 611, 900])  # of all three timings
+
+    def _areas(self):
+        chips = Chips(windows=WINDOWS, timings=3)
+        timing = chips.timing_of(self.CHIPS)
+        at = [
+            _area(chips.window_of(self.CHIPS[np.isin(timing, own)]))
+            for own in ([0, 1], [2], [0], [1, 2])
+        ]
+        return {"inputs": {"2000": at[0], "2010": at[1]}, "label": {"2000": at[2], "2010": at[3]}}
+
+    def test_a_pixel_counts_once_for_each_period_that_its_chips_use(self, years):
+        url, images, covers = years
+        found = training_statistics(
+            url, _yearly(Target(layer="cover")), WINDOWS, self.CHIPS, quantiles=LEVELS
+        )
+        areas = self._areas()
+        stored = np.concatenate([images[y][1][areas["inputs"][y]] for y in images]).astype(
+            "float64"
+        )
+        expected = _oracle(np.where(stored == 0, np.nan, stored))
+        np.testing.assert_allclose(_numbers(found.inputs), [expected], rtol=1e-10)
+        label = np.concatenate([covers[y][areas["label"][y]] for y in covers]).astype("float64")
+        expected = _oracle(np.where(label == 255, np.nan, label))
+        np.testing.assert_allclose(_numbers(found.label), [expected], rtol=1e-10)
+
+    def test_classes_are_counted_and_weighed_as_scikit_learn_does(self, years):
+        url, _, covers = years
+        target = Target(layer="cover", transform="classes")
+        found = training_statistics(url, _yearly(target), WINDOWS, self.CHIPS)
+        label = np.concatenate([covers[y][self._areas()["label"][y]] for y in covers])
+        label = label[label != 255]
+        values, counts = np.unique(label, return_counts=True)
+        assert found.classes == tuple(zip(values.tolist(), counts.tolist(), strict=True))
+        weights = compute_class_weight("balanced", classes=values, y=label)
+        assert found.class_weights() == pytest.approx(
+            dict(zip(values.tolist(), weights, strict=True))
+        )
+        assert found.label == ()
+        assert "label" not in found.moments()
+        assert "classes: 1: " in str(found)
+
+    @pytest.mark.parametrize("tile", [16, 512])
+    def test_labels_of_windows_count_once_a_window_and_period(self, years, monkeypatch, tile):
+        monkeypatch.setattr(statistics, "TILE", tile)
+        url, _, covers = years
+        found = training_statistics(
+            url,
+            _yearly(Target(layer="cover", over="window")),
+            WINDOWS,
+            self.CHIPS,
+            quantiles=LEVELS,
+        )
+        chips = Chips(windows=WINDOWS, timings=3)
+        pairs = {
+            (window, TIMINGS[timing].label[0])
+            for window, timing in zip(
+                chips.window_of(self.CHIPS).tolist(),
+                chips.timing_of(self.CHIPS).tolist(),
+                strict=True,
+            )
+        }
+        means = []
+        for window, year in pairs:
+            y, x = WINDOWS.origins([window])[0]
+            values = covers[year][y : y + 8, x : x + 8].astype("float64")
+            means.append(values[values != 255].mean())
+        np.testing.assert_allclose(_numbers(found.label), [_oracle(np.array(means))], rtol=1e-6)
+
+    def test_a_class_layer_without_an_observation_is_an_error(self):
+        layer = cube.LayerSpec(name="cover", dtype="uint8", nodata=255)
+        url = cube.create("memory://classless", replace(toy.spec(), layers=(layer,)))
+        toy.write(url, "predictors", toy.image(), time="2000")
+        sample = SampleSpec.of(
+            {"predictors": ("green",)},
+            Target(layer="cover", transform="classes"),
+            label_time="2000",
+            input_time="2000",
+        )
+        with pytest.raises(SplitError, match="'cover' has no observed pixel"):
+            training_statistics(url, sample, WINDOWS, CHOSEN)

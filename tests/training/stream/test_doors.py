@@ -1,0 +1,133 @@
+"""Every door gives the batches of the numpy door, and takes them without a copy."""
+
+from __future__ import annotations
+
+import gc
+
+import keras
+import numpy as np
+import pytest
+
+from cube.windows import Windows
+from tests import toy
+from training.samples import SampleSpec
+from training.stream import ChipStream, StreamSpec
+
+WINDOWS = Windows(shape=toy.SHAPE, size=8, stride=5)
+
+
+def _stream(city, ids=60, *, sample=toy.SAMPLE, **spec):
+    spec = StreamSpec(**{"seed": 0, "batch": 16, "block_px": 40, **spec})
+    return ChipStream(city.url, sample, WINDOWS, np.arange(ids), spec)
+
+
+def _numbers(inputs, label, weight):
+    return [np.asarray(a).tobytes() for a in (*inputs.values(), label, weight)]
+
+
+def _expected(stream, first=0, epochs=1, start=0):
+    batches = stream.epochs(first, epochs, start=start)
+    return [_numbers(b.inputs, b.label, b.weight) for b in batches]
+
+
+def test_batches_begin_where_every_framework_takes_them_as_they_are(city):
+    for batch in _stream(city).epoch():
+        large = [*batch.inputs.values(), batch.label, batch.weight]
+        assert all(a.ctypes.data % 64 == 0 for a in large)
+        assert all(a.flags.c_contiguous for a in large)
+
+
+def test_a_batch_that_is_kept_is_not_written_to_again(city):
+    stream = _stream(city, 399)
+    kept = list(stream.epochs(0, 2))
+    assert [_numbers(b.inputs, b.label, b.weight) for b in kept] == _expected(stream, epochs=2)
+
+
+def test_batches_pass_through_dlpack_without_a_copy(city):
+    batch = next(_stream(city).epoch())
+    inputs, label, weight = batch.through(np.from_dlpack)
+    assert inputs["predictors"].ctypes.data == batch.inputs["predictors"].ctypes.data
+    assert np.array_equal(label, batch.label)
+    assert np.array_equal(weight, batch.weight)
+
+
+class TestKeras:
+    def test_epochs_follow_one_another(self, city):
+        stream = _stream(city)
+        dataset = stream.keras()
+        found = []
+        for _ in range(2):
+            found += [_numbers(*dataset[i]) for i in range(len(dataset))]
+            dataset.on_epoch_end()
+        assert found == _expected(stream, epochs=2)
+
+    def test_a_batch_may_be_asked_for_out_of_order(self, city):
+        stream = _stream(city)
+        dataset, expected = stream.keras(), _expected(stream)
+        assert [_numbers(*dataset[i]) for i in (2, 0, 1, 0)] == [expected[i] for i in (2, 0, 1, 0)]
+        dataset.close()
+
+    def test_it_begins_in_the_middle_and_goes_on_with_whole_epochs(self, city):
+        stream = _stream(city)
+        dataset = stream.keras(first=1, start=2)
+        assert len(dataset) == len(stream) - 2
+        found = [_numbers(*dataset[i]) for i in range(len(dataset))]
+        dataset.on_epoch_end()
+        found += [_numbers(*dataset[i]) for i in range(len(dataset))]
+        assert found == _expected(stream, first=1, epochs=2, start=2)
+
+    def test_chips_without_labels_are_inputs_alone(self, city):
+        sample = SampleSpec.of({"predictors": ("red",)}, None, input_time="2000")
+        assert set(_stream(city, sample=sample).keras()[0]) == {"predictors"}
+
+    def test_a_model_can_be_fitted_through_it(self, city):
+        stream = _stream(city)
+        inputs = {
+            "predictors": keras.Input((8, 8, 2), dtype="uint8", name="predictors"),
+            "terrain": keras.Input((8, 8, 2), name="terrain"),
+        }
+        cast = keras.layers.Rescaling(1 / 255)(inputs["predictors"])
+        model = keras.Model(inputs, keras.layers.Conv2D(1, 1)(cast))
+        model.compile("sgd", "mse")
+        history = model.fit(stream.keras(), epochs=2, shuffle=False, verbose=0)
+        assert np.isfinite(history.history["loss"]).all()
+        assert {report.epoch for report in stream.reports if report.whole} == {0, 1}
+
+
+class TestTensorflow:
+    def test_it_can_begin_anywhere(self, city):
+        stream = _stream(city)
+        dataset = stream.tensorflow(epochs=2, first=1, start=3)
+        assert int(dataset.cardinality()) == 2 * len(stream) - 3
+        found = [_numbers(*batch) for batch in dataset.as_numpy_iterator()]
+        assert found == _expected(stream, first=1, epochs=2, start=3)
+
+    def test_several_periods_tables_and_no_label_have_static_shapes_too(self, city):
+        sample = SampleSpec.of({"predictors": ("red",)}, None, input_time="2000")
+        (spec,) = _stream(city, sample=sample).tensorflow(epochs=1).element_spec.values()
+        assert tuple(spec.shape) == (16, 8, 8, 1)
+
+    def test_tensors_look_at_the_memory_of_the_stream(self, city, monkeypatch):
+        stream = _stream(city, 399)
+        places = set()
+        original = stream.epochs
+
+        def noted(*args, **options):
+            for batch in original(*args, **options):
+                places.add(batch.inputs["terrain"].ctypes.data)
+                yield batch
+
+        monkeypatch.setattr(stream, "epochs", noted)
+        seen = {np.asarray(x["terrain"]).ctypes.data for x, _, _ in stream.tensorflow(epochs=1)}
+        assert seen <= places
+
+    def test_memory_is_given_back_at_the_end(self, city):
+        stream = _stream(city)
+        list(stream.tensorflow(epochs=1))
+        gc.collect()
+        assert not sum(map(len, stream._block_buffers._free.values()))
+
+    @pytest.mark.parametrize("leave", [1, 2])
+    def test_a_consumer_may_leave_early(self, city, leave):
+        dataset = _stream(city, 399).tensorflow(epochs=5)
+        assert len(list(dataset.take(leave))) == leave

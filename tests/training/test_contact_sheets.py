@@ -1,0 +1,262 @@
+"""Sheets show every chip beside its label, and nodata as what it is."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import matplotlib.figure
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+import cube
+from cube.errors import SpecError, StoreError
+from tests import toy
+from training.contact_sheets import contact_sheet
+from training.pictures import Classes, chosen_bands, images, learned, limits, observed
+from training.samples import SampleSpec
+from training.targets import TableTarget, Target
+from training.timings import Timing
+
+SIZE = 6
+PIXELS = SampleSpec.of(
+    {"predictors": ("red", "green", "blue"), "terrain": ("slope",)},
+    Target(layer="population", per="km2", transform="log"),
+    label_time="2010",
+    input_time="2000",
+)
+SPEC = replace(
+    toy.spec(),
+    layers=(
+        *toy.spec().layers,
+        cube.LayerSpec(
+            name="cover", dtype="uint8", nodata=255, classes=((0, "rock"), (1, "clean ice"))
+        ),
+    ),
+)
+CLASSES = replace(PIXELS, target=Target(layer="cover", transform="classes"))
+GREY = np.array([217, 217, 217])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    inputs: dict
+    label: np.ndarray | None
+    weight: np.ndarray | None
+    chip: np.ndarray
+
+
+def batch(*, chips=5, label="map", times=None, seed=0):
+    """Random chips, the last of which fills up; nodata in a corner of the first image."""
+    rng = np.random.default_rng(seed)
+    lead = (chips,) if times is None else (chips, times)
+    predictors = rng.integers(1, 255, (*lead, SIZE, SIZE, 3)).astype("uint8")
+    predictors[0, ..., :3, :3, 1] = 0
+    shape = (chips, SIZE, SIZE, 1) if label == "map" else (chips, 1)
+    weight = np.ones(shape[:-1], "float32")
+    weight[1] = 0
+    values = rng.normal(size=shape).astype("float32")
+    if label == "classes":
+        shape, weight = (chips, SIZE, SIZE, 1), np.ones((chips, SIZE, SIZE), "float32")
+        values = rng.integers(0, 2, shape).astype("int32")
+        weight[1, :3], values[1, :3] = 0, 0
+    return Batch(
+        inputs={
+            "predictors": predictors,
+            "terrain": rng.normal(size=(chips, SIZE, SIZE, 1)).astype("float32"),
+        },
+        label=values,
+        weight=weight,
+        chip=np.append(np.arange(chips - 1) * 10, -1),
+    )
+
+
+def texts(figure):
+    return [text.get_text() for axis in figure.axes for text in axis.texts]
+
+
+def pictures(figure):
+    """All pictures as they were drawn, RGBA."""
+    return [np.asarray(image.get_array()) for image in figure.axes[0].images]
+
+
+def colours(figure):
+    """Pixels of the drawn sheet, uint8 (y, x, 3)."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
+
+
+def pixel_of(figure, drawn, number, y, x):
+    """Drawn colours of one pixel of a picture, (n, 3)."""
+    image = figure.axes[0].images[number]
+    left, right, bottom, top = image.get_extent()
+    dpi, step = figure.dpi, (right - left) / SIZE
+    rows = slice(round((top + (y + 0.2) * step) * dpi), round((top + (y + 0.8) * step) * dpi))
+    cols = slice(round((left + (x + 0.2) * step) * dpi), round((left + (x + 0.8) * step) * dpi))
+    assert bottom > top
+    return drawn[rows, cols].reshape(-1, 3)
+
+
+def test_every_chip_but_filling_stands_beside_its_label():
+    figure = contact_sheet(batch(), sample=PIXELS, cube_spec=SPEC)
+    assert isinstance(figure, matplotlib.figure.Figure)
+    assert {"0", "10", "20", "30"} <= set(texts(figure))
+    assert len(pictures(figure)) == 8
+    assert "4 of 4 chips: red, green, blue; label: ln(population per km²)" in texts(figure)
+    assert texts(figure).count("2000") == texts(figure).count("label 2010") == 4
+    some = contact_sheet(batch(), sample=PIXELS, cube_spec=SPEC, limit=3, columns=2)
+    assert len(pictures(some)) == 6
+    assert "3 of 4 chips: red, green, blue; label: ln(population per km²)" in texts(some)
+
+
+def test_nodata_is_drawn_as_hatched_grey_where_it_lies_and_nowhere_else():
+    shown = batch(label="classes")
+    figure = contact_sheet(shown, sample=CLASSES, cube_spec=SPEC)
+    drawn = colours(figure)
+    for y, x in ((0, 0), (2, 2)):
+        here = pixel_of(figure, drawn, 0, y, x)
+        assert (np.ptp(here, axis=1) == 0).all()  # greys of the ground and of its hatches
+        assert (here >= 170).all()
+        assert (here == GREY).all(axis=1).any()
+    seen = pixel_of(figure, drawn, 0, 3, 3)
+    assert (seen == pictures(figure)[0][3, 3, :3]).all()
+    unlabelled = pixel_of(figure, drawn, 3, 0, 4)
+    assert (unlabelled == GREY).all(axis=1).any()
+    labelled = pixel_of(figure, drawn, 3, 5, 4)
+    expected = Classes(values=(0, 1), names=("a", "b")).colours[shown.label[1, 5, 4, 0]]
+    assert (labelled == expected).all()
+
+
+def test_classes_have_names_and_the_same_colours_on_every_sheet():
+    figure = contact_sheet(batch(label="classes"), sample=CLASSES, cube_spec=SPEC)
+    legend = figure.axes[0].get_legend()
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == ["rock", "clean ice", "no data, or no weight"]
+    only = np.full((1, 2, 2, 1), 1)
+    classes = Classes.of(SPEC.layer("cover"), only)
+    np.testing.assert_array_equal(
+        classes.pictures(only, only == 1)[0, 0, 0, 0, :3], classes.colours[1]
+    )
+    assert Classes.of(SPEC.layer("cover"), np.array([7])).names == ("rock", "clean ice", "7")
+
+
+def test_labels_of_windows_are_texts():
+    window = Target(layer="cover", transform="classes", over="window", statistic="majority")
+    one = replace(batch(label="window"), label=np.array([[0], [1], [1], [0], [0]], "int32"))
+    figure = contact_sheet(one, sample=replace(PIXELS, target=window), cube_spec=SPEC)
+    assert [t for t in texts(figure) if t in ("rock", "clean ice", "no label")] == [
+        "rock", "no label", "clean ice", "rock",
+    ]  # fmt: skip
+    weighted = replace(one, weight=np.array([0.25, 2, 1, 0, 0], "float32"))
+    figure = contact_sheet(weighted, sample=replace(PIXELS, target=window), cube_spec=SPEC)
+    assert {"rock, weight 0.25", "clean ice, weight 2", "no label"} <= set(texts(figure))
+    table = replace(
+        batch(label="window"),
+        label=np.tile(np.array([12345.6, 0.125], "float32"), (5, 1)),
+    )
+    target = TableTarget(columns=("persons", "rate"))
+    figure = contact_sheet(table, sample=replace(PIXELS, target=target), cube_spec=SPEC)
+    assert texts(figure).count("persons 12,346, rate 0.125") == 3
+
+
+def test_two_dates_lie_side_by_side_and_say_which_they_are():
+    timings = (
+        Timing(label=("2000", "2010"), inputs=("2000", "2010")),
+        Timing(label=("2010", "2000"), inputs=("2010", "2000")),
+    )
+    sample = SampleSpec.of(
+        {"predictors": ("red", "green", "blue")},
+        Target(layer="population", change=True),
+        timings=timings,
+    )
+    shown = replace(batch(times=2), chip=np.array([4, 7, -1, -1, -1]))
+    figure = contact_sheet(shown, sample=sample, cube_spec=SPEC)
+    assert len(pictures(figure)) == 6
+    wanted = ["4  2000+2010 → 2000+2010", "2000", "2010", "change 2000 to 2010"]
+    wanted += ["7  2010+2000 → 2010+2000", "2010", "2000", "change 2010 to 2000"]
+    assert texts(figure)[:8] == wanted
+    assert figure.axes[1].get_xlabel() == "change of population"
+
+
+def test_chips_without_labels_or_with_one_band_are_drawn_too():
+    plain = replace(batch(), label=None, weight=None)
+    figure = contact_sheet(plain, sample=replace(PIXELS, target=None), cube_spec=SPEC)
+    assert len(pictures(figure)) == 4
+    figure = contact_sheet(plain, sample=PIXELS, cube_spec=SPEC, bands=["slope"])
+    picture = pictures(figure)[0]
+    np.testing.assert_array_equal(picture[..., 0], picture[..., 2])
+
+
+def test_a_sheet_is_written_with_the_same_bytes_each_time(tmp_path):
+    written = []
+    for name in ("a", "b"):
+        path = tmp_path / name / "sheet.png"
+        contact_sheet(batch(chips=3), path, sample=PIXELS, cube_spec=SPEC)
+        written.append(hashlib.sha256(path.read_bytes()).hexdigest())
+    assert written[0] == written[1]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="Cannot write the contact sheet"):
+        contact_sheet(batch(), tmp_path / "file" / "a.png", sample=PIXELS, cube_spec=SPEC)
+
+
+def test_stretching_is_common_to_all_chips_and_blind_to_nodata():
+    bands = chosen_bands(PIXELS, SPEC, None)
+    inputs = batch(times=2).inputs
+    found = images(inputs, bands, (0.1, 0.9))
+    stored = inputs["predictors"].astype("float64")
+    valid = (stored != 0).all(axis=-1)
+    np.testing.assert_array_equal(found[..., 3], np.where(valid, 255, 0))
+    for place in range(3):
+        seen = stored[..., place][valid]
+        low, high = np.quantile(seen, [0.1, 0.9])
+        expected = np.rint(255 * np.clip((seen - low) / (high - low), 0, 1))
+        np.testing.assert_array_equal(found[..., place][valid], expected)
+
+
+def test_bands_are_found_by_name():
+    def names(bands, sample=PIXELS):
+        return [f"{b.stack.name}/{b.name}/{b.place}" for b in chosen_bands(sample, SPEC, bands)]
+
+    assert names(None) == ["predictors/red/0", "predictors/green/1", "predictors/blue/2"]
+    assert names(["terrain/slope", "blue", "red"])[:2] == ["terrain/slope/0", "predictors/blue/2"]
+    assert names(None, toy.SAMPLE) == ["predictors/red/0"]
+    with pytest.raises(SpecError, match="'nir' is not in the sample; name one of: predictors/red"):
+        names(["nir"])
+    with pytest.raises(SpecError, match="one band, or of three as red, green and blue"):
+        names(["red", "green"])
+    with pytest.raises(SpecError, match="Received 'red'"):
+        names("red")
+
+
+def test_an_ambiguous_band_is_refused():
+    stack = cube.StackSpec(name="thermal", bands=("red",), dtype="float32", static=True)
+    spec = replace(SPEC, stacks=(*SPEC.stacks, stack))
+    sample = SampleSpec.of({"predictors": ["red"], "thermal": ["red"]}, None, input_time="2000")
+    with pytest.raises(SpecError, match="ambiguous; name one of: predictors/red, thermal/red"):
+        chosen_bands(sample, spec, ["red"])
+    assert chosen_bands(sample, spec, ["thermal/red"])[0].stack == stack
+
+
+def test_what_colours_show_is_named_and_their_ends_fit():
+    target = Target(layer="population", over="window", statistic="sum", change=True)
+    assert learned(target, SPEC) == "change of sum population"
+    values = np.array([[[-1.0, 3.0, 99.0, 2.0]]])
+    seen = np.array([[[True, True, False, True]]])
+    low, high = limits(values, seen, middle=True)
+    assert (low, high) == (-high, pytest.approx(2.96))
+    assert limits(values, seen & False, middle=False) == (0, 1)
+    assert limits(np.ones((1, 2)), np.ones((1, 2), bool), middle=False) == (0.5, 1.5)
+    known = observed(np.array([[[[1.0, np.nan]]], [[[1.0, 1.0]]]]), np.array([[[2.0]], [[0.0]]]))
+    np.testing.assert_array_equal(known[:, 0, 0], [[True, False], [False, False]])
+
+
+def test_sheets_of_nothing_are_refused():
+    empty = replace(batch(), chip=np.full(5, -1))
+    with pytest.raises(SpecError, match="this one holds nothing but filling"):
+        contact_sheet(empty, sample=PIXELS, cube_spec=SPEC)
+    with pytest.raises(SpecError, match="Received columns=0, limit=64"):
+        contact_sheet(batch(), sample=PIXELS, cube_spec=SPEC, columns=0)
+    with pytest.raises(SpecError, match=r"0 <= low < high <= 1. Received \(0.5, 0.5\)"):
+        contact_sheet(batch(), sample=PIXELS, cube_spec=SPEC, stretch=(0.5, 0.5))

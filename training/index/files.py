@@ -1,0 +1,64 @@
+"""The chip index as one GeoParquet file, with what it is of in the file's metadata."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+
+from cube.errors import StoreError
+from cube.files import whole_file
+
+KEY = b"quadrat_chip_index"
+"""Name of the metadata that hold facts and history, as JSON."""
+
+
+def write(
+    frame: gpd.GeoDataFrame,
+    state: Mapping[str, Any],
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool,
+) -> str:
+    """Write a frame and what belongs to it; returns the path.
+
+    Raises:
+        StoreError: There is no such folder, a file lies there, or the system refuses.
+    """
+    from pyarrow import parquet
+
+    file = Path(path)
+    # GeoPandas writes no metadata but its own, so the table goes through memory once.
+    plain = io.BytesIO()
+    frame.to_parquet(plain, index=False)
+    table = parquet.read_table(plain)
+    metadata = {**table.schema.metadata, KEY: json.dumps(state, allow_nan=False).encode()}
+    with whole_file(file, overwrite=overwrite) as partial:
+        parquet.write_table(table.replace_schema_metadata(metadata), partial)
+    return str(file)
+
+
+def read(path: str | os.PathLike[str]) -> tuple[gpd.GeoDataFrame, dict[str, Any]]:
+    """Frame and state that :func:`write` wrote.
+
+    Raises:
+        StoreError: There is no such file, or another one.
+    """
+    from pyarrow import parquet
+
+    file = Path(path)
+    if not file.is_file():
+        raise StoreError(f"There is no file {str(file)!r}.")
+    try:
+        # Errors of Arrow are ValueErrors and OSErrors.
+        state = json.loads((parquet.read_schema(file).metadata or {})[KEY])
+        return gpd.read_parquet(file), state
+    except (KeyError, ValueError, OSError) as error:
+        raise StoreError(
+            f"{str(file)!r} is no chip index; give a file that ChipIndex.save wrote."
+        ) from error

@@ -1,0 +1,243 @@
+"""Batches put together from groups of blocks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from training.stream.batches import Arrays, Batch
+from training.stream.buffers import Buffers
+from training.stream.cutting import Cutter
+from training.stream.labels import Labeller
+from training.stream.loading import LABEL, WEIGHT, Loaded, Source
+from training.stream.ordering import Epoch
+
+Values = npt.NDArray[Any]
+
+Shape = tuple[tuple[int, ...], np.dtype[Any]]
+"""Sizes and dtype."""
+
+
+class Rows(Protocol):
+    """A row of numbers for every chip."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the numbers."""
+
+    def rows(self, chips: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Rows of chips, float32 (chip, column), NaN where there is none."""
+
+
+class ChipWeights(Protocol):
+    """A weight for every chip."""
+
+    def of(self, chips: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Weights of chips, float32 (chip,), at least 0."""
+
+
+class ClassWeights(Protocol):
+    """A weight for every class."""
+
+    def of_classes(self, label: Values, valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+        """Weights by class, float32 of the shape of ``label``; 0 where not valid."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What a batch is made of.
+
+    Attributes:
+        batch: Chips in it.
+        size: Side of a window in pixels.
+        stride: See :class:`cube.windows.WindowSet`.
+        source: Where pixels come from.
+        label: Rows that are the label, where that is no layer.
+        features: Name to rows that go with the inputs.
+        weights: What each chip counts.
+        class_weights: What each class counts.
+    """
+
+    batch: int
+    size: int
+    stride: int
+    source: Source
+    label: Rows | None
+    features: dict[str, Rows]
+    weights: ChipWeights | None
+    class_weights: ClassWeights | None
+
+    def shapes(self) -> dict[str, Shape]:
+        """Name to shape and dtype of what is cut: stacks, ``label`` and ``weight``."""
+        side = (self.size, self.size)
+        first = self.source.timings[0]
+        found: dict[str, Shape] = {}
+        for name, keys in first.inputs.items():
+            times = (len(keys),) if len(keys) > 1 else ()
+            shape = (self.batch, *times, *side, self.source.depth(keys[0]))
+            found[name] = shape, self.source.dtype(keys[0])
+        labeller = self.source.labeller
+        if labeller is None:
+            return found
+        if labeller.target.over == "window":
+            found[LABEL] = (self.batch, *side, len(first.label)), np.dtype("float32")
+        else:
+            channels = labeller.target.channels(len(first.label))
+            found[LABEL] = (self.batch, *side, channels), np.dtype(labeller.dtype)
+            found[WEIGHT] = (self.batch, *side), np.dtype("float32")
+        return found
+
+    def batch_shapes(self) -> tuple[dict[str, Shape], Shape | None, Shape | None]:
+        """Shapes and dtypes of a batch: inputs by name, label, weight."""
+        found = self.shapes()
+        label, weight = found.pop(LABEL, None), found.pop(WEIGHT, None)
+        floats = np.dtype("float32")
+        for name, rows in self.features.items():
+            found[name] = (self.batch, len(rows.columns)), floats
+        labeller = self.source.labeller
+        if self.label is not None:
+            label, weight = ((self.batch, len(self.label.columns)), floats), ((self.batch,), floats)
+        elif labeller is not None and labeller.target.over == "window":
+            channels = labeller.target.channels(len(self.source.timings[0].label))
+            label = (self.batch, channels), np.dtype(labeller.dtype)
+            weight = (self.batch,), floats
+        return found, label, weight
+
+    def pixel_bytes(self) -> int:
+        """Bytes of a pixel of a block: what is read, and for every timing what is made of it."""
+        shapes = self.shapes()
+        made = sum(4 * math.prod(shapes[name][0][3:]) for name in (LABEL, WEIGHT) if name in shapes)
+        read = sum(self.source.pixel_bytes(key) for key in self.source.keys)
+        return read + made * len(self.source.timings)
+
+    def chip_bytes(self) -> int:
+        """Bytes of a chip in a batch."""
+        cut = sum(int(np.prod(s)) * d.itemsize for s, d in self.shapes().values()) // self.batch
+        rows = [*self.features.values(), *([] if self.label is None else [self.label])]
+        return cut + 8 + sum(4 * len(row.columns) for row in rows)
+
+
+class Assembler:
+    """Puts batches together."""
+
+    def __init__(self, recipe: Recipe, buffers: Buffers) -> None:
+        """Prepare.
+
+        Args:
+            recipe: What a batch is made of.
+            buffers: Where its memory comes from.
+        """
+        self._recipe, self._buffers = recipe, buffers
+        self._shapes = recipe.shapes()
+
+    def batches(
+        self, epoch: Epoch, groups: Iterable[Loaded], span: tuple[int, int], count: int
+    ) -> Iterator[Batch]:
+        """Batches of an epoch, or of a part of it.
+
+        Args:
+            epoch: The plan.
+            groups: Those that hold the span, in order.
+            span: Positions of chips in the epoch, half-open.
+            count: Batches to give; those behind the last chip are empty.
+        """
+        given = filled = 0
+        arrays, chips = self._fresh()
+        for loaded in groups:
+            places = _places(epoch, loaded, span)
+            cutters = self._cutters(loaded)
+            for block, place in places:
+                self._cut(cutters[block], loaded.blocks[block], place, arrays, filled)
+                chips[filled] = loaded.blocks[block].chips[place]
+                filled += 1
+                if filled == self._recipe.batch:
+                    yield self._finished(arrays, chips)
+                    given, filled = given + 1, 0
+                    arrays, chips = self._fresh()
+        while given < count:
+            for values in arrays.values():
+                values[filled:] = 0
+            yield self._finished(arrays, chips)
+            given, filled = given + 1, 0
+            arrays, chips = self._fresh()
+
+    def _fresh(self) -> tuple[Arrays, npt.NDArray[np.int64]]:
+        arrays = {name: self._buffers.empty(*how) for name, how in self._shapes.items()}
+        return arrays, np.full(self._recipe.batch, -1, "int64")
+
+    def _cutters(self, loaded: Loaded) -> list[Cutter]:
+        size, stride = self._recipe.size, self._recipe.stride
+        return [
+            Cutter(block, arrays, size=size, stride=stride)
+            for block, arrays in zip(loaded.blocks, loaded.arrays, strict=True)
+        ]
+
+    def _cut(self, cutter: Cutter, block: Any, place: int, arrays: Arrays, slot: int) -> None:
+        """Copy one chip from its block into a batch."""
+        timing = int(block.timings[place])
+        for name, keys in self._recipe.source.timings[timing].inputs.items():
+            if len(keys) == 1:
+                arrays[name][slot] = cutter.chip(keys[0], place)
+            else:
+                for time, key in enumerate(keys):
+                    arrays[name][slot, time] = cutter.chip(key, place)
+        for name in (LABEL, WEIGHT):
+            if name in arrays:
+                arrays[name][slot] = cutter.chip((name, timing), place)
+
+    def _finished(self, arrays: Arrays, chips: npt.NDArray[np.int64]) -> Batch:
+        recipe, real = self._recipe, chips >= 0
+        label, weight = self._labelled(arrays, chips, real)
+        inputs = {name: values for name, values in arrays.items() if name not in (LABEL, WEIGHT)}
+        for name, rows in recipe.features.items():
+            inputs[name] = _rows(rows, chips, real, self._buffers)
+        if weight is not None and recipe.class_weights is not None and label is not None:
+            weight *= recipe.class_weights.of_classes(label[..., 0], weight > 0)
+        if weight is not None and recipe.weights is not None:
+            by_chip = np.zeros(len(chips), "float32")
+            by_chip[real] = recipe.weights.of(chips[real])
+            weight *= by_chip.reshape(-1, *(1,) * (weight.ndim - 1))
+        return Batch(inputs=inputs, label=label, weight=weight, chip=chips)
+
+    def _labelled(
+        self, arrays: Arrays, chips: npt.NDArray[np.int64], real: npt.NDArray[np.bool_]
+    ) -> tuple[Values | None, npt.NDArray[np.float32] | None]:
+        if self._recipe.label is not None:
+            rows = _rows(self._recipe.label, chips, real, self._buffers)
+            known = np.isfinite(rows).all(axis=-1) & real
+            rows[~known] = 0
+            return rows, known.astype("float32")
+        labeller: Labeller | None = self._recipe.source.labeller
+        if labeller is None:
+            return None, None
+        if labeller.target.over == "pixels":
+            return arrays[LABEL], arrays[WEIGHT]
+        label, weight = labeller.windows(arrays[LABEL])
+        label[~real] = 0
+        return label, weight * real
+
+
+def _rows(
+    rows: Rows, chips: npt.NDArray[np.int64], real: npt.NDArray[np.bool_], buffers: Buffers
+) -> npt.NDArray[np.float32]:
+    """Rows of a batch's chips, zeros for filling."""
+    out = buffers.empty((len(chips), len(rows.columns)), "float32")
+    out[~real] = 0
+    out[real] = rows.rows(chips[real])
+    return out
+
+
+def _places(epoch: Epoch, loaded: Loaded, span: tuple[int, int]) -> Sequence[tuple[int, int]]:
+    """(block, place in it) of a group's chips that lie in a span, in the order of the epoch."""
+    group = loaded.group
+    start, stop = (min(max(at - group.first, 0), group.chips) for at in span)
+    chosen = epoch.order(group)[start:stop]
+    ends = np.cumsum([len(block.chips) for block in loaded.blocks])
+    blocks = np.searchsorted(ends, chosen, side="right")
+    places = chosen - (ends - [len(block.chips) for block in loaded.blocks])[blocks]
+    return list(zip(blocks.tolist(), places.tolist(), strict=True))

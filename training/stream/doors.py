@@ -1,0 +1,52 @@
+"""The doors to frameworks: ``tf.data`` and Keras' own ``PyDataset``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from training.stream.batches import Batch
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from training.stream.stream import ChipStream
+
+
+def tensorflow(stream: ChipStream, *, first: int, epochs: int, start: int) -> tf.data.Dataset:
+    """See :meth:`training.stream.ChipStream.tensorflow`."""
+    import tensorflow as tf
+
+    def batches() -> Any:
+        try:
+            for batch in stream.epochs(first, epochs, start=start):
+                yield elements(batch)
+        finally:
+            # TensorFlow never forgets a generator, nor what it refers to.
+            stream.release()
+
+    # Batches begin at multiples of 64 bytes, so TensorFlow takes them without a copy.
+    dataset = tf.data.Dataset.from_generator(batches, output_signature=_signature(stream, tf))
+    count = epochs * len(stream) - start
+    return dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(2)
+
+
+def elements(batch: Batch) -> Any:
+    """Inputs, label and weight as frameworks take them; the inputs alone without a label."""
+    if batch.label is None:
+        return batch.inputs
+    return batch.inputs, batch.label, batch.weight
+
+
+def _signature(stream: ChipStream, tf: Any) -> Any:
+    inputs, label, weight = stream.recipe.batch_shapes()
+    spec = {name: tf.TensorSpec(*how) for name, how in inputs.items()}
+    if label is None:
+        return spec
+    return spec, *(tf.TensorSpec(*how) for how in (label, weight) if how is not None)
+
+
+def keras_dataset(stream: ChipStream, *, first: int, start: int) -> Any:
+    """See :meth:`training.stream.ChipStream.keras`."""
+    from training.stream.pydataset import ChipDataset
+
+    return ChipDataset(stream, first=first, start=start)

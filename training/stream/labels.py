@@ -1,0 +1,121 @@
+"""Labels and weights of chips: what a target makes of the values of its layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cube import nodata
+from cube.spec import LayerSpec
+from training.stream.supervision import Supervision
+from training.targets import Target
+
+Values = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labeller:
+    """Label and weight of the pixels of a block, and of the windows cut from it.
+
+    Attributes:
+        target: What is learned.
+        layer: Its layer.
+        pixel_km2: Area of a pixel; 1 where the target is no density.
+        supervision: Weights of pixels; None counts every observed one alike.
+    """
+
+    target: Target
+    layer: LayerSpec
+    pixel_km2: float
+    supervision: Supervision | None
+
+    @property
+    def dtype(self) -> str:
+        """Of the label: int32 for classes, float32 else."""
+        return "int32" if self.target.transform == "classes" else "float32"
+
+    @property
+    def cut_dtype(self) -> str:
+        """Of the label as it is cut from a block."""
+        return "float32" if self.target.over == "window" else self.dtype
+
+    def block(
+        self,
+        stored: Sequence[Values],
+        observed: npt.NDArray[np.bool_],
+        rows: tuple[int, int],
+        cols: tuple[int, int],
+    ) -> tuple[Values, npt.NDArray[np.float32] | None]:
+        """Label and weight of a block for one timing.
+
+        Args:
+            stored: Values of the layer at each label period, (y, x) each.
+            observed: Pixels at which all inputs were observed, bool (y, x).
+            rows: Of the block.
+            cols: Of the block.
+
+        Returns:
+            For maps the label, (y, x, channel) of :attr:`dtype`, 0 where unknown,
+            and its weight, (y, x). For windows the layer's own values, float32
+            (y, x, period), NaN where not observed, and None.
+        """
+        if self.target.over == "window":
+            decoded = nodata.decode(np.stack(stored, axis=-1), self.layer)
+            return decoded.astype("float32", copy=False), None
+        label, known = self._learned(np.stack(stored, axis=-1))
+        known &= observed
+        weight = known.astype("float32")
+        if self.supervision is not None:
+            weight *= self.supervision.weights(rows, cols)
+        label[~known] = 0
+        return label, weight
+
+    def _learned(self, stored: Values) -> tuple[Values, npt.NDArray[np.bool_]]:
+        """What is learned of stored values (y, x, period), and where it is known, (y, x)."""
+        if self.target.transform == "classes":
+            known = nodata.valid(stored, self.layer)
+            return stored.astype("int32"), np.logical_and.reduce(known, axis=-1)
+        decoded = nodata.decode(stored, self.layer)
+        learned = self.target.forward(decoded, pixel_km2=self.pixel_km2)
+        if self.target.change:
+            learned = learned[..., -1:] - learned[..., :1]
+        return learned.astype("float32"), np.logical_and.reduce(np.isfinite(learned), axis=-1)
+
+    def windows(self, chips: Values) -> tuple[Values, npt.NDArray[np.float32]]:
+        """Label and weight of windows.
+
+        Args:
+            chips: Values of the layer, float32 (chip, y, x, period), NaN where not observed.
+
+        Returns:
+            (chip, channel) of :attr:`dtype`, 0 where unknown; weight (chip,), 1 or 0.
+        """
+        seen = ~np.isnan(chips)
+        if self.target.statistic == "majority":
+            reduced = _majority(chips, seen)
+        else:
+            reduced = np.where(seen, chips, 0.0).sum(axis=(1, 2), dtype="float64")
+            if self.target.statistic == "mean":
+                reduced /= np.maximum(seen.sum(axis=(1, 2)), 1)
+        reduced[~seen.any(axis=(1, 2))] = np.nan
+        learned = self.target.forward(reduced, pixel_km2=self.pixel_km2)
+        if self.target.change:
+            learned = learned[..., -1:] - learned[..., :1]
+        known = np.isfinite(learned).all(axis=-1)
+        learned[~known] = 0
+        return learned.astype(self.dtype), known.astype("float32")
+
+
+def _majority(chips: Values, seen: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """Commonest class of each window and period, the smallest of several; float64."""
+    out = np.zeros((len(chips), chips.shape[-1]))
+    for place in np.ndindex(out.shape):
+        values = chips[place[0], ..., place[1]][seen[place[0], ..., place[1]]]
+        if len(values):
+            classes, counts = np.unique(values, return_counts=True)
+            out[place] = classes[counts.argmax()]
+    return out
