@@ -8,7 +8,7 @@
 See ``docs/architecture.md`` for the whole.
 """
 
-from cube import classes, coverage, crosswalks, transforms, windows
+from cube import classes, coverage, crosswalks, partitions, transforms, windows
 from cube.blocks import (
     Quantile,
     aggregate,
@@ -39,6 +39,8 @@ from cube.labels import interpolate, plan_spread, spread
 from cube.layout import LayoutSpec
 from cube.nightlights import night_lights
 from cube.pansharpening import Pansharpened
+from cube.partition_shares import partition_shares
+from cube.partitions import PartitionWindows
 from cube.polygons import PolygonReport, place_polygons, polygon_batches, read_polygons
 from cube.quality import (
     LANDSAT_C1_SR,
@@ -69,7 +71,7 @@ from cube.tasseled import TasseledCap
 from cube.template import add, append, create, read_spec, remove
 from cube.terrain import Terrain
 from cube.verifying import verify
-from cube.windows import Windows
+from cube.windows import Windows, WindowSet
 from cube.writing import write_region
 
 __distribution__ = "quadrat"
@@ -101,6 +103,7 @@ __all__ = [
     "LayerSpec",
     "LayoutSpec",
     "Pansharpened",
+    "PartitionWindows",
     "Period",
     "PointLabels",
     "PolygonReport",
@@ -120,6 +123,7 @@ __all__ = [
     "TasseledCap",
     "Terrain",
     "WeightedScore",
+    "WindowSet",
     "Windows",
     "add",
     "aggregate",
@@ -139,6 +143,8 @@ __all__ = [
     "open",
     "open_blocks",
     "panel_map",
+    "partition_shares",
+    "partitions",
     "place_polygons",
     "plan_aggregate",
     "plan_ingest",

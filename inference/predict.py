@@ -86,7 +86,7 @@ def plan_predict(  # noqa: PLR0913  (what to predict, and who does it)
     spec = template.read_spec(url)
     _check_models(spec, models, fold_layer)
     first = models[min(models)]
-    target = spec.layer(first.sample.target.layer)
+    target = spec.layer(first.sample.layer_target.layer)
     new = all(v.name != layer for v in spec.variables)
     spec = template.checked_addition(spec, _prediction_layer(layer, target))
     time = None if target.static else first.sample.time_of(spec, target.name)
@@ -275,7 +275,7 @@ def _predict_region(
         out[wanted] = predict_pixels(url, spec, bundles[int(number)], windows, region, wanted)[
             wanted
         ]
-    target = bundles[min(bundles)].sample.target
+    target = bundles[min(bundles)].sample.layer_target
     area_km2 = pixel_km2(spec.grid) if target.per == "km2" else 1.0
     return target.inverse(out, pixel_km2=area_km2).astype("float32")
 

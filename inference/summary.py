@@ -94,7 +94,7 @@ def _score_text(found: Evaluation) -> tuple[str, ...]:
 def _lead(found: Evaluation, story: Story) -> str:
     score = found.scores.loc[MODEL]
     return (
-        f"A convolutional network learned {found.sample.target.layer} from satellite image "
+        f"A convolutional network learned {found.sample.layer_target.layer} from satellite image "
         f"chips and predicted all {len(found.polygons)} {story.place}, each in a fold that "
         f"it was not trained on. It explains {score['R2']:.0%} of the variance of log density (R², "
         f"95 % interval {score['R2 low']:.2f} to {score['R2 high']:.2f})."

@@ -11,36 +11,122 @@ if getattr(cube, "__distribution__", None) != "quadrat":
         f"name. Rename what shadows it, or work in another folder."
     )
 
+from training import timings
 from training.bundle import ModelBundle, load_bundle
-from training.index.indexing import index_chips
+from training.chips import Chips
+from training.columns import TimeColumn
+from training.contact_sheets import contact_sheet
+from training.features import FeatureStatistics, feature_statistics, fill_missing
 from training.fitting import FitSpec, cross_validate, fit_fold
-from training.folds import contiguous_folds, split_by_place, whole_groups, write_folds
-from training.samples import SampleSpec
-from training.splits import Split, SplitRules, check_leaks, split_by_polygons
+from training.index.chip_index import ChipIndex, load_index
+from training.index.indexing import index_chips
+from training.index.predicates import (
+    CentreIn,
+    ClassShare,
+    CoverageShare,
+    DensityRank,
+    LayerMean,
+    Predicate,
+)
+from training.outline_periods import outline_periods
+from training.samples import InputStack, SampleSpec
+from training.sampling import Balanced, Subset, balanced
+from training.splits import (
+    LeakGuard,
+    PlaceSplit,
+    Split,
+    SplitRules,
+    TimeSplit,
+    check_leaks,
+    contiguous_folds,
+    load_split,
+    quantile_bins,
+    split_by_cells,
+    split_by_clusters,
+    split_by_place,
+    split_by_polygons,
+    split_by_regions,
+    split_by_time,
+    split_random,
+    whole_groups,
+    write_folds,
+)
 from training.statistics import training_moments
-from training.stream import ChipStream, StreamSpec, Supervision
-from training.targets import Target
+from training.stream import (
+    Batch,
+    ChipStream,
+    StallReport,
+    StreamSpec,
+    StreamState,
+    Supervision,
+)
+from training.tables import beside, by_block, by_chip, by_window
+from training.targets import TableTarget, Target
+from training.timings import Timing
+from training.weights import chip_weights, class_weights, pixel_weights
 
 __distribution__ = "quadrat"
 
 __all__ = [
+    "Balanced",
+    "Batch",
+    "CentreIn",
+    "ChipIndex",
     "ChipStream",
+    "Chips",
+    "ClassShare",
+    "CoverageShare",
+    "DensityRank",
+    "FeatureStatistics",
     "FitSpec",
+    "InputStack",
+    "LayerMean",
+    "LeakGuard",
     "ModelBundle",
+    "PlaceSplit",
+    "Predicate",
     "SampleSpec",
     "Split",
     "SplitRules",
+    "StallReport",
     "StreamSpec",
+    "StreamState",
+    "Subset",
     "Supervision",
+    "TableTarget",
     "Target",
+    "TimeColumn",
+    "TimeSplit",
+    "Timing",
+    "balanced",
+    "beside",
+    "by_block",
+    "by_chip",
+    "by_window",
     "check_leaks",
+    "chip_weights",
+    "class_weights",
+    "contact_sheet",
     "contiguous_folds",
     "cross_validate",
+    "feature_statistics",
+    "fill_missing",
     "fit_fold",
     "index_chips",
     "load_bundle",
+    "load_index",
+    "load_split",
+    "outline_periods",
+    "pixel_weights",
+    "quantile_bins",
+    "split_by_cells",
+    "split_by_clusters",
     "split_by_place",
     "split_by_polygons",
+    "split_by_regions",
+    "split_by_time",
+    "split_random",
+    "timings",
     "training_moments",
     "whole_groups",
     "write_folds",

@@ -78,6 +78,15 @@ class FitSpec:
             return (Dihedral(),) if self.augment else ()
         return self.augment
 
+    def check(self, spec: CubeSpec, sample: SampleSpec) -> None:
+        """Refuse an augmentation of inputs that the sample lacks.
+
+        Raises:
+            SpecError: The message says which.
+        """
+        for step in self.steps:
+            step.count(packings(spec, sample))
+
     def seed_of(self, fold: int, member: int) -> int:
         """Seed of one member of one fold; different for every pair."""
         return int(np.random.SeedSequence([self.seed, fold, member]).generate_state(1)[0] >> 1)
@@ -138,8 +147,7 @@ def fit_fold(  # noqa: PLR0913  (where, what, on which part, how, where to)
     part = split.folds[fold]
     streams = _Streams(url=url, sample=sample, split=split, part=part, fit=fit)
     split.guard(fold).check(streams.seen)
-    for step in fit.steps:
-        step.count(packings(read_spec(url), sample))  # refuses what it cannot be used on
+    fit.check(read_spec(url), sample)
     moments = training_moments(
         url, sample, split.windows, streams.seen, supervision=streams.supervision
     )

@@ -100,6 +100,19 @@ class SampleSpec:
         return sum(len(stack.bands) for stack in self.inputs)
 
     @property
+    def layer_target(self) -> Target:
+        """The target, where it is a layer.
+
+        Raises:
+            SpecError: It is a table, or there is none.
+        """
+        if not isinstance(self.target, Target):
+            raise SpecError(
+                f"A target that is a layer was expected. Received {self.target or 'none'}."
+            )
+        return self.target
+
+    @property
     def label_time(self) -> str | None:
         """Period of the label; None for a static one.
 

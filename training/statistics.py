@@ -214,27 +214,12 @@ def training_statistics(  # noqa: PLR0913  (where, what, on which chips; then wh
         SplitError: A band or the label has no observed pixel there, or there are no chips.
         SpecError: A level is out of range, or there is no such chip.
     """
-    levels = tuple(float(level) for level in quantiles)
-    if any(not 0 <= level <= 1 for level in levels) or list(levels) != sorted(set(levels)):
-        raise SpecError(
-            f"Levels of quantiles are from 0 to 1, ascending, each once. Received {levels}."
-        )
+    levels = _checked_levels(quantiles)
     url = urls.normalise(url)
     pixels = FoldPixels(
         url=url, spec=read_spec(url), sample=sample, windows=windows, supervision=supervision
     )
-    sample.check(pixels.spec)
-    if isinstance(chips, Selection):
-        chips.check(pixels.spec, sample, windows)
-        chips = chips.ids
-    ids = np.unique(np.asarray(chips, dtype="int64"))
-    if not len(ids):
-        raise SplitError("Statistics need training chips. Received none.")
-    if windows.shape != tuple(pixels.spec.grid.shape):
-        raise SplitError(
-            f"Windows lie on a grid of {windows.shape}, the cube on "
-            f"{tuple(pixels.spec.grid.shape)}."
-        )
+    ids = _checked_ids(pixels, chips)
     tiles = tiles_with(pixels.chips, ids, side=TILE)
     found = read_through(pixels, tiles, levels, client=client)
     target = sample.target
@@ -277,6 +262,30 @@ def training_moments(
     chips = Chips(windows=windows, timings=len(sample.timings)).of_windows(ids)
     found = training_statistics(url, sample, windows, chips, quantiles=(), supervision=supervision)
     return found.moments()
+
+
+def _checked_levels(quantiles: Sequence[float]) -> tuple[float, ...]:
+    levels = tuple(float(level) for level in quantiles)
+    if any(not 0 <= level <= 1 for level in levels) or list(levels) != sorted(set(levels)):
+        raise SpecError(
+            f"Levels of quantiles are from 0 to 1, ascending, each once. Received {levels}."
+        )
+    return levels
+
+
+def _checked_ids(pixels: FoldPixels, chips: npt.ArrayLike | Selection) -> npt.NDArray[np.int64]:
+    """Chip ids, each once, ascending; refuses what does not fit the cube."""
+    pixels.sample.check(pixels.spec)
+    grid = tuple(pixels.spec.grid.shape)
+    if pixels.windows.shape != grid:
+        raise SplitError(f"Windows lie on a grid of {pixels.windows.shape}, the cube on {grid}.")
+    if isinstance(chips, Selection):
+        chips.check(pixels.spec, pixels.sample, pixels.windows)
+        chips = chips.ids
+    ids = np.unique(np.asarray(chips, dtype="int64"))
+    if not len(ids):
+        raise SplitError("Statistics need training chips. Received none.")
+    return ids
 
 
 def _known(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -116,7 +116,7 @@ class TableTarget:
     columns: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        given = self.columns
+        given: str | Sequence[str] = self.columns
         object.__setattr__(self, "columns", (given,) if isinstance(given, str) else tuple(given))
         if not self.columns or len(set(self.columns)) != len(self.columns):
             raise SpecError(f"A table target needs columns, each once. Received {given!r}.")

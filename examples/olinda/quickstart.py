@@ -68,7 +68,7 @@ def main(out=Path("build/olinda"), *, client=None, region=64, epochs=12, members
         label_time="2010",
         input_time="2000",
     )
-    training.index_chips(url, sample, windows).to_parquet(out / "chips.parquet")
+    training.index_chips(url, sample, windows).save(out / "chips.parquet", overwrite=True)
     rules = training.SplitRules(seed=seed)
     split = training.split_by_place(coverage, tracts, windows, rules, by="NM_BAIR", folds=5)
     print(split)

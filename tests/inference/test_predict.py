@@ -22,7 +22,7 @@ from inference.blending import taper
 from inference.predict import plan_predict, predict
 from tests import toy
 from training.bundle import MODEL_FILE, load_bundle
-from training.folds import contiguous_folds, write_folds
+from training.splits import contiguous_folds, write_folds
 from training.samples import SampleSpec
 from training.targets import Target
 

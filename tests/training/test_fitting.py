@@ -17,7 +17,7 @@ from training import fitting
 from training.augmentation import Brightness, Dihedral, Flip, Jitter
 from training.bundle import load_bundle, weights_digest
 from training.fitting import FitSpec, cross_validate, fit_fold, mean_of
-from training.folds import contiguous_folds, whole_groups
+from training.splits import contiguous_folds, whole_groups
 from training.models import unet
 from training.splits import SplitRules, split_by_polygons
 from training.stream import ChipStream

@@ -151,7 +151,11 @@ class Augmentation(keras.layers.Layer):
             weight = ops.squeeze(plane, -1)
         return arrays, label, weight
 
-    def _check(self, inputs: Mapping[str, Any], label: Any, weight: Any) -> None:
+    def _check(self, inputs: Any, label: Any, weight: Any) -> None:
+        if not isinstance(inputs, Mapping):
+            raise SpecError(
+                f"An augmentation expects inputs by name. Received {type(inputs).__name__}."
+            )
         if lacking := sorted(set(self.stacks) - set(inputs)):
             raise SpecError(
                 f"The augmentation expects the inputs {', '.join(self.stacks)}. The batch lacks "

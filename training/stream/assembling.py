@@ -16,22 +16,12 @@ from training.stream.cutting import Cutter
 from training.stream.labels import Labeller
 from training.stream.loading import LABEL, WEIGHT, Loaded, Source
 from training.stream.ordering import Epoch
+from training.tables import TableJoin
 
 Values = npt.NDArray[Any]
 
 Shape = tuple[tuple[int, ...], np.dtype[Any]]
 """Sizes and dtype."""
-
-
-class Rows(Protocol):
-    """A row of numbers for every chip."""
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the numbers."""
-
-    def rows(self, chips: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """Rows of chips, float32 (chip, column), NaN where there is none."""
 
 
 class ChipWeights(Protocol):
@@ -67,8 +57,8 @@ class Recipe:
     size: int
     stride: int
     source: Source
-    label: Rows | None
-    features: dict[str, Rows]
+    label: TableJoin | None
+    features: dict[str, TableJoin]
     weights: ChipWeights | None
     class_weights: ClassWeights | None
 
@@ -223,7 +213,7 @@ class Assembler:
 
 
 def _rows(
-    rows: Rows, chips: npt.NDArray[np.int64], real: npt.NDArray[np.bool_], buffers: Buffers
+    rows: TableJoin, chips: npt.NDArray[np.int64], real: npt.NDArray[np.bool_], buffers: Buffers
 ) -> npt.NDArray[np.float32]:
     """Rows of a batch's chips, zeros for filling."""
     out = buffers.empty((len(chips), len(rows.columns)), "float32")

@@ -18,9 +18,11 @@ from cube.spec import CubeSpec, digest
 from cube.template import read_spec
 from cube.windows import WindowSet
 from training.chips import Chips
+from training.features import check_complete
 from training.samples import SampleSpec
+from training.sampling import Sampling
 from training.stream import describing, doors
-from training.stream.assembling import ChipWeights, ClassWeights, Recipe, Rows
+from training.stream.assembling import ChipWeights, ClassWeights, Recipe
 from training.stream.batches import Batch
 from training.stream.blocks import Block, plan_blocks
 from training.stream.budget import Needs, plan_budget
@@ -32,6 +34,7 @@ from training.stream.running import Machine, Run, Watch, produced
 from training.stream.specs import StreamSpec
 from training.stream.stalls import StallReport
 from training.stream.supervision import Supervision
+from training.tables import TableJoin
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -52,17 +55,6 @@ class Selection(Protocol):
 
     def check(self, spec: CubeSpec, sample: SampleSpec, windows: WindowSet) -> None:
         """Refuse another cube, sample or windows than those of the index."""
-
-
-class Sampling(Protocol):
-    """Which chips an epoch takes."""
-
-    @property
-    def per_epoch(self) -> int:
-        """Chips in every epoch."""
-
-    def draw(self, epoch: int) -> IntArray:
-        """Chip ids of an epoch; an id may come more than once."""
 
 
 class Guard(Protocol):
@@ -107,8 +99,8 @@ class ChipStream:
         spec: StreamSpec,
         *,
         supervision: Supervision | None = None,
-        label: Rows | None = None,
-        features: Mapping[str, Rows] | None = None,
+        label: TableJoin | None = None,
+        features: Mapping[str, TableJoin] | None = None,
         weights: ChipWeights | None = None,
         class_weights: ClassWeights | None = None,
         sampling: Sampling | None = None,
@@ -134,7 +126,7 @@ class ChipStream:
 
         Raises:
             SplitError: There are no chips, or some are named twice or are not
-                there; or one lies too near to what is held out.
+                there; one lies too near to what is held out; or some lack a feature.
             SpecError: The cube lacks what the sample needs; what is joined does
                 not fit the target; or the memory does not suffice.
         """
@@ -159,6 +151,8 @@ class ChipStream:
             class_weights=class_weights,
         )
         check_joined(self.recipe, sample, supervision)
+        for join in self.recipe.features.values():
+            check_complete(join, self.ids)
         self.budget = plan_budget(
             spec.memory_bytes,
             Needs(
@@ -214,7 +208,7 @@ class ChipStream:
                 "windows": self.windows.to_dict(),
                 "ids": digest(self.ids.tolist()),
                 "order": [*order, self.budget.section, *spec.part],
-                "sampling": None if self.sampling is None else repr(self.sampling),
+                "sampling": None if self.sampling is None else self.sampling.describe(),
             }
         )
 

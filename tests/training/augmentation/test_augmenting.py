@@ -433,6 +433,7 @@ class TestBadBatches:
     @pytest.mark.parametrize(
         ("change", "match"),
         [
+            (lambda i, y, w: (i["optical"], y, w), "expects inputs by name. Received"),
             (lambda i, y, w: ({}, y, w), "expects the inputs optical. The batch lacks optical"),
             (lambda i, y, w: ({**i, "radar": i["optical"]}, y, w), "knows no packing of radar"),
             (

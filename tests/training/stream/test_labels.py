@@ -242,6 +242,11 @@ class TestJoined:
         for chip, (inputs, _, _) in _by_chip(url, sample, ids, features={"own": _Rows()}).items():
             assert inputs["own"].tolist() == [chip, chip / 2]
 
+    def test_chips_that_lack_a_feature_are_counted_and_refused(self, years):
+        sample = SampleSpec.of(INPUTS, None, input_time="2000")
+        with pytest.raises(SplitError, match="5 of 50 chips lack features"):
+            _by_chip(years[0], sample, np.arange(50), features={"own": _Rows()})
+
     def test_chips_can_count_more_or_less(self, years):
         url, _ = years
         sample = SampleSpec.of(INPUTS, Target(layer="people"), label_time="2000", input_time="2000")
@@ -288,6 +293,9 @@ class _Twice:
     """Every chip twice, in the first epoch; another half four times in the others."""
 
     per_epoch = 40
+
+    def describe(self):
+        return {"kind": "twice"}
 
     def draw(self, epoch):
         return np.tile(np.arange(20), 2) if epoch == 0 else np.repeat(np.arange(10), 4)
