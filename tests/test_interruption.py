@@ -41,7 +41,7 @@ def bundle(tmp_path_factory, image, grid):
     training = pytest.importorskip("training")
     keras = pytest.importorskip("keras")
     from training.bundle import ModelBundle, environment, weights_digest
-    from training.fitting import assemble
+    from training.networks import assemble
     from training.models import unet
     from training.statistics import Moments
 

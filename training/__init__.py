@@ -17,7 +17,7 @@ from training.chips import Chips
 from training.columns import TimeColumn
 from training.contact_sheets import contact_sheet
 from training.features import FeatureStatistics, feature_statistics, fill_missing
-from training.fitting import FitSpec, cross_validate, fit_fold
+from training.fitting import cross_validate, fit_fold
 from training.index.chip_index import ChipIndex, load_index
 from training.index.indexing import index_chips
 from training.index.predicates import (
@@ -28,6 +28,7 @@ from training.index.predicates import (
     LayerMean,
     Predicate,
 )
+from training.learning import FitSpec
 from training.outline_periods import outline_periods
 from training.samples import InputStack, SampleSpec
 from training.sampling import Balanced, Subset, balanced

@@ -1,12 +1,15 @@
 """Commands on training.
 
+python -m training index URL SAMPLE.json --size 256 --out chips.parquet --where 'valid_share > 0.9'
+python -m training split --index chips.parquet --by cells --cell-px 2048 --folds 5 --out split.json
+python -m training sheet URL SAMPLE.json --index chips.parquet --out sheet.png
+python -m training stream URL SAMPLE.json --index chips.parquet
 python -m training fit URL EXPERIMENT.json --polygons FILE --out FOLDER
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,12 +17,14 @@ from typing import Any
 import cube
 import training
 from cube.command import run_command
+from training.commands import add_chip_commands, read_json
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, call the library, print one line a fact; 2 on an error."""
     parser = argparse.ArgumentParser(prog="python -m training", description="Commands on training.")
     commands = parser.add_subparsers(required=True)
+    add_chip_commands(commands)
     fit = commands.add_parser("fit", help="cross-validate a network by place, a bundle per fold")
     fit.add_argument("url")
     fit.add_argument("experiment", type=Path, help="JSON with sample, window, split and fit")
@@ -55,14 +60,11 @@ def _fit(args: argparse.Namespace) -> int:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise cube.CubeError(f"The experiment {str(path)!r} cannot be read: {error}.") from error
+    data = read_json(path)
     lacking = {"sample", "window", "split", "fit"} - set(data)
     if lacking:
         raise cube.CubeError(f"{str(path)!r} lacks {', '.join(sorted(lacking))}.")
-    return dict(data)
+    return data
 
 
 if __name__ == "__main__":

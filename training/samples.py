@@ -64,7 +64,7 @@ class SampleSpec:
             self.target.check_periods(len(self.timings[0].label))
 
     @classmethod
-    def of(  # noqa: PLR0913  (one period each is the common case, and reads best by name)
+    def of(
         cls,
         inputs: Mapping[str, Sequence[str]],
         target: Target | TableTarget | None,

@@ -16,10 +16,11 @@ from tests import toy
 from training import fitting
 from training.augmentation import Brightness, Dihedral, Flip, Jitter
 from training.bundle import load_bundle, weights_digest
-from training.fitting import FitSpec, cross_validate, fit_fold, mean_of
-from training.splits import contiguous_folds, whole_groups
+from training.fitting import cross_validate, fit_fold
+from training.learning import FitSpec
 from training.models import unet
-from training.splits import SplitRules, split_by_polygons
+from training.networks import mean_of
+from training.splits import SplitRules, contiguous_folds, split_by_polygons, whole_groups
 from training.stream import ChipStream
 
 TINY = partial(unet, widths=(4, 8))
@@ -91,7 +92,7 @@ class TestRealTraining:
 class TestLeaks:
     @pytest.mark.parametrize("role", ["train_windows", "validation_windows"])
     def test_a_leak_in_the_split_stops_the_training(self, city, split, tmp_path, role, monkeypatch):
-        monkeypatch.setattr(fitting, "_train", _never)
+        monkeypatch.setattr(fitting, "train", _never)
         part = split.folds[0]
         leaking = np.append(getattr(part, role), part.test_windows[0])
         tampered = replace(split, folds=(replace(part, **{role: leaking}), *split.folds[1:]))
@@ -132,7 +133,7 @@ def trainings(monkeypatch):
         notes.append(Recorded(learn, watch, epochs, weights_digest(model)))
         return {"best_epoch": 3.0}
 
-    monkeypatch.setattr(fitting, "_train", note)
+    monkeypatch.setattr(fitting, "train", note)
     return notes
 
 
@@ -200,7 +201,7 @@ class TestAugmentation:
     ):
         given = []
         monkeypatch.setattr(
-            fitting, "_train", lambda model, *_, **__: given.append(model) or {"best_epoch": 1.0}
+            fitting, "train", lambda model, *_, **__: given.append(model) or {"best_epoch": 1.0}
         )
         fit = replace(FIT, augment=augment)
         bundle = fit_fold(city.url, toy.SAMPLE, split, 0, fit, out=tmp_path, network=TINY)
@@ -235,6 +236,7 @@ class Scripted:
 
     def __init__(self, *labels):
         self.labels = labels
+        self.reports = []
 
     def __len__(self):
         return 4
@@ -261,7 +263,7 @@ class TestBestEpoch:
         fit = FitSpec(epochs=6, patience=patience, learning_rate=0.05, seed=0)
         model = _one_weight()
         learn = Scripted(1, 1, -9, -9, -9, -9)  # from the third epoch on, it learns what is wrong
-        found = fitting._train(model, learn, Scripted(1), fit, epochs=6, name="toy")
+        found = fitting.train(model, learn, Scripted(1), fit, epochs=6, name="toy")
         output = np.asarray(model.predict_on_batch(np.ones((1, 1, 1, 1), "float32"))).item()
         assert found["best_epoch"] == 2
         assert found["epochs"] == epochs
@@ -270,7 +272,7 @@ class TestBestEpoch:
 
     def test_without_validation_the_training_loss_decides(self):
         fit = FitSpec(epochs=3, learning_rate=0.05, seed=0)
-        found = fitting._train(_one_weight(), Scripted(1, 1, -9), None, fit, epochs=3, name="toy")
+        found = fitting.train(_one_weight(), Scripted(1, 1, -9), None, fit, epochs=3, name="toy")
         assert found["best_epoch"] == 2
         assert set(found) == {"loss", "best_epoch", "epochs"}
 

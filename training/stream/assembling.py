@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from training.augmentation.draws import chip_draws
 from training.stream.batches import Arrays, Batch
 from training.stream.buffers import Buffers
 from training.stream.cutting import Cutter
@@ -19,6 +20,9 @@ from training.stream.ordering import Epoch
 from training.tables import TableJoin
 
 Values = npt.NDArray[Any]
+
+DRAWS = "draws"
+"""Name of the numbers drawn for each chip, among the inputs."""
 
 Shape = tuple[tuple[int, ...], np.dtype[Any]]
 """Sizes and dtype."""
@@ -51,6 +55,8 @@ class Recipe:
         features: Name to rows that go with the inputs.
         weights: What each chip counts.
         class_weights: What each class counts.
+        draws: Numbers to draw for each chip of each epoch.
+        seed: Of these numbers.
     """
 
     batch: int
@@ -61,6 +67,8 @@ class Recipe:
     features: dict[str, TableJoin]
     weights: ChipWeights | None
     class_weights: ClassWeights | None
+    draws: int
+    seed: int
 
     def shapes(self) -> dict[str, Shape]:
         """Name to shape and dtype of what is cut: stacks, ``label`` and ``weight``."""
@@ -89,6 +97,8 @@ class Recipe:
         floats = np.dtype("float32")
         for name, rows in self.features.items():
             found[name] = (self.batch, len(rows.columns)), floats
+        if self.draws:
+            found[DRAWS] = (self.batch, self.draws), floats
         labeller = self.source.labeller
         if self.label is not None:
             label, weight = ((self.batch, len(self.label.columns)), floats), ((self.batch,), floats)
@@ -109,7 +119,7 @@ class Recipe:
         """Bytes of a chip in a batch."""
         cut = sum(int(np.prod(s)) * d.itemsize for s, d in self.shapes().values()) // self.batch
         rows = [*self.features.values(), *([] if self.label is None else [self.label])]
-        return cut + 8 + sum(4 * len(row.columns) for row in rows)
+        return cut + 8 + 4 * self.draws + sum(4 * len(row.columns) for row in rows)
 
 
 class Assembler:
@@ -146,13 +156,13 @@ class Assembler:
                 chips[filled] = loaded.blocks[block].chips[place]
                 filled += 1
                 if filled == self._recipe.batch:
-                    yield self._finished(arrays, chips)
+                    yield self._finished(arrays, chips, epoch.number)
                     given, filled = given + 1, 0
                     arrays, chips = self._fresh()
         while given < count:
             for values in arrays.values():
                 values[filled:] = 0
-            yield self._finished(arrays, chips)
+            yield self._finished(arrays, chips, epoch.number)
             given, filled = given + 1, 0
             arrays, chips = self._fresh()
 
@@ -180,12 +190,14 @@ class Assembler:
             if name in arrays:
                 arrays[name][slot] = cutter.chip((name, timing), place)
 
-    def _finished(self, arrays: Arrays, chips: npt.NDArray[np.int64]) -> Batch:
+    def _finished(self, arrays: Arrays, chips: npt.NDArray[np.int64], epoch: int) -> Batch:
         recipe, real = self._recipe, chips >= 0
         label, weight = self._labelled(arrays, chips, real)
         inputs = {name: values for name, values in arrays.items() if name not in (LABEL, WEIGHT)}
         for name, rows in recipe.features.items():
             inputs[name] = _rows(rows, chips, real, self._buffers)
+        if recipe.draws:
+            inputs[DRAWS] = chip_draws(recipe.seed, epoch, chips, recipe.draws)
         if weight is not None and recipe.class_weights is not None and label is not None:
             weight *= recipe.class_weights.of_classes(label[..., 0], weight > 0)
         if weight is not None and recipe.weights is not None:

@@ -137,10 +137,15 @@ class Watch:
         self._bytes += whole * real // len(batch.chip)
 
     @property
+    def done(self) -> bool:
+        """Whether this was the last batch of the epoch."""
+        return self.run.start + self._batches == self.run.stop
+
+    @property
     def place(self) -> tuple[int, int]:
         """Epoch and batch that come next."""
         number, batch = self.run.epoch.number, self.run.start + self._batches
-        return (number + 1, 0) if batch == self.run.stop else (number, batch)
+        return (number + 1, 0) if self.done else (number, batch)
 
     def report(self) -> StallReport:
         """What was seen so far."""
@@ -157,5 +162,5 @@ class Watch:
             again=self._tally.again,
             decoded=self._tally.decoded,
             blocks=sum(g.blocks[1] - g.blocks[0] for g in groups) / max(len(groups), 1),
-            whole=self.run.start + self._batches == self.run.stop,
+            whole=self.done,
         )

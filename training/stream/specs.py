@@ -32,6 +32,8 @@ class StreamSpec:
             many as ``memory`` holds.
         readers: Threads that read; None takes as many as there are cores for a
             folder, and one for each request in flight for an object store.
+        draws: Uniform numbers to draw for each chip of each epoch, as the input
+            ``draws``, float32 (batch, draws): those by which it is augmented.
         part: ``(k, n)``: the k-th of n workers, from 0. Together they stream
             every chip once, each nearly as many, in equally many batches.
     """
@@ -44,6 +46,7 @@ class StreamSpec:
     block_px: int | None = None
     blocks_in_flight: int | None = None
     readers: int | None = None
+    draws: int = 0
     part: tuple[int, int] = (0, 1)
 
     def __post_init__(self) -> None:

@@ -149,6 +149,8 @@ class ChipStream:
             features=dict(features or {}),
             weights=weights,
             class_weights=class_weights,
+            draws=spec.draws,
+            seed=spec.seed,
         )
         check_joined(self.recipe, sample, supervision)
         for join in self.recipe.features.values():
@@ -308,12 +310,13 @@ class ChipStream:
                     run, tally, batch = next(items)
                 except StopIteration:
                     return
-                if watch is None or watch.run is not run:
-                    if watch is not None:
-                        self.reports.append(watch.report())
-                    watch = Watch(run, tally, since=asked)
+                watch = watch or Watch(run, tally, since=asked)
                 watch.given(batch, asked=asked)
                 self._place = watch.place
+                if watch.done:
+                    # Before the batch is, so that who asks at the end of an epoch finds it.
+                    self.reports.append(watch.report())
+                    watch = None
                 yield batch
                 # Not to hold it while the next one is waited for.
                 del batch

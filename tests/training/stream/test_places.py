@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from cube.errors import SpecError, SplitError
 from cube.windows import Windows
 from tests import toy
+from training.augmentation import chip_draws
 from training.stream import ChipStream, StreamSpec
 
 WINDOWS = Windows(shape=toy.SHAPE, size=8, stride=5)
@@ -183,3 +184,16 @@ class TestErrors:
         next(batches)
         batches.close()
         assert set(threading.enumerate()) == before
+
+
+class TestDraws:
+    def test_every_chip_has_its_own_in_every_epoch_whatever_its_batch(self, city):
+        def draws(epoch, **spec):
+            found = {}
+            for batch in _stream(city, draws=3, **spec).epoch(epoch):
+                assert batch.inputs["draws"].shape == (len(batch.chip), 3)
+                found |= dict(zip(batch.chip.tolist(), batch.inputs["draws"].tolist(), strict=True))
+            return {chip: numbers for chip, numbers in found.items() if chip >= 0}
+
+        assert draws(1) == draws(1, batch=7) != draws(2)
+        assert np.array_equal(draws(1)[5], chip_draws(0, 1, [5], 3)[0])
