@@ -132,9 +132,10 @@ def _index(args: argparse.Namespace) -> int:
     _check_files(args, out=".parquet", plot=args.plot)
     if args.column is not None and args.plot is None:
         raise SpecError("--column says what a picture shows; give --plot, too.")
-    sample, grid = read_sample(args.sample), cube.read_spec(args.url).grid
+    sample = read_sample(args.sample)
+    height, width = cube.read_spec(args.url).grid.shape
     stride = args.size if args.stride is None else args.stride
-    windows = cube.Windows(shape=grid.shape, size=args.size, stride=stride)
+    windows = cube.Windows(shape=(height, width), size=args.size, stride=stride)
     with _connected(args.client) as client:
         index = training.index_chips(args.url, sample, windows, client=client)
     for expression in args.where:
@@ -157,7 +158,7 @@ def _connected(address: str | None) -> Iterator[Client | None]:
     from distributed import Client
 
     try:
-        client = Client(address, timeout=_CONNECT_S)  # type: ignore[no-untyped-call]
+        client = Client(address, timeout=_CONNECT_S)
     except (OSError, ValueError) as error:
         raise ClusterError(
             f"No Dask scheduler answers at {address!r} ({error}); start one, and give its address, "

@@ -71,7 +71,7 @@ class Recipe:
     seed: int
 
     def shapes(self) -> dict[str, Shape]:
-        """Name to shape and dtype of what is cut: stacks, ``label`` and ``weight``."""
+        """Name to shape and dtype of what is cut: stacks, label and weight."""
         side = (self.size, self.size)
         first = self.source.timings[0]
         found: dict[str, Shape] = {}
@@ -83,7 +83,7 @@ class Recipe:
         if labeller is None:
             return found
         if labeller.target.over == "window":
-            found[LABEL] = (self.batch, *side, len(first.label)), np.dtype("float32")
+            found[LABEL] = (self.batch, *side, len(first.label)), np.dtype(labeller.cut_dtype)
         else:
             channels = labeller.target.channels(len(first.label))
             found[LABEL] = (self.batch, *side, channels), np.dtype(labeller.dtype)
@@ -111,7 +111,8 @@ class Recipe:
     def pixel_bytes(self) -> int:
         """Bytes of a pixel of a block: what is read, and for every timing what is made of it."""
         shapes = self.shapes()
-        made = sum(4 * math.prod(shapes[name][0][3:]) for name in (LABEL, WEIGHT) if name in shapes)
+        cut = [shapes[name] for name in (LABEL, WEIGHT) if name in shapes]
+        made = sum(dtype.itemsize * math.prod(shape[3:]) for shape, dtype in cut)
         read = sum(self.source.pixel_bytes(key) for key in self.source.keys)
         return read + made * len(self.source.timings)
 

@@ -32,11 +32,13 @@ class Needs:
         pixel_bytes: Of all arrays of a block, per pixel.
         chip_bytes: Of a chip in a batch.
         size: Side of a window in pixels.
+        chunk_bytes: Of one chunk while it is read and decoded.
     """
 
     pixel_bytes: int
     chip_bytes: int
     size: int
+    chunk_bytes: int = 0
 
     def block_bytes(self, block_px: int) -> int:
         """Bytes of a block of that many pixels of origins along a side."""
@@ -82,29 +84,33 @@ def plan_budget(
         blocks: Blocks cut together, if the user says it.
 
     Raises:
-        SpecError: The budget does not hold two blocks and the batches.
+        SpecError: The budget does not hold two blocks, a chunk and the batches.
     """
     # One batch is being put together, and one is with the consumer.
     batches = (prefetch + 2) * batch * needs.chip_bytes
     rest = memory - batches
     group = int(rest * _GROUP)
     smallest = needs.block_bytes(block_px or _SIDES[-1]) * (blocks or 1)
-    if group < smallest:
+    reading = rest - 2 * group
+    if group < smallest or reading < needs.chunk_bytes:
+        enough = max(smallest / _GROUP, needs.chunk_bytes / (1 - 2 * _GROUP))
         raise SpecError(
-            f"The stream needs at least {_mb(math.ceil(smallest / _GROUP) + batches)}, "
+            f"The stream needs at least {_mb(math.ceil(enough) + batches)}, "
             f"{_mb(batches)} of it for {prefetch + 2} batches of {batch} chips. Received "
             f"memory={_mb(memory)}; give more, or a smaller batch, prefetch or block_px."
         )
     side = block_px or _largest_side(group, needs, blocks or _TOGETHER)
     # Of the halos in a section, of two windows' breadth with chunks cut through, half are waiting.
     halo = ((side + 2 * needs.size) ** 2 - side**2) * needs.pixel_bytes // 2
-    kept = int(rest * _KEPT)
+    nominal = int(rest * _KEPT)
+    kept = min(nominal, reading - needs.chunk_bytes)
     return Budget(
         block_px=side,
         group_bytes=needs.block_bytes(side) * blocks if blocks else group,
         kept_bytes=kept,
-        decoding_bytes=rest - 2 * group - kept,
-        section=min(64, max(1, math.isqrt(kept // max(halo, 1)))),
+        decoding_bytes=reading - kept,
+        # What large chunks leave to be kept is no part of it: the order is the same for all.
+        section=min(64, max(1, math.isqrt(nominal // max(halo, 1)))),
     )
 
 

@@ -32,7 +32,7 @@ def facts(stream: ChipStream) -> dict[str, str]:
         "blocks": f"{len(epoch.blocks):,} of {budget.block_px} px, {together:.3g} cut together",
         "memory": f"{spec.memory_bytes / 1e6:,.0f} MB: {cut} being cut, as much being read, {kept} "
         f"kept for later blocks",
-        "reading": f"{stream.readers} threads, {unit_of(stream.cube.layout)} px at a time",
+        "reading": f"{stream.readers} threads, {unit_of(stream.recipe.source, stream.budget)} px at a time",
     }
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cube import nodata
+from cube.errors import SpecError
 from cube.spec import LayerSpec
 from training.stream.supervision import Supervision
 from training.targets import Target
@@ -33,6 +34,16 @@ class Labeller:
     pixel_km2: float
     supervision: Supervision | None
 
+    def __post_init__(self) -> None:
+        layer = self.layer
+        whole = np.can_cast(layer.storage, "int32") and not layer.packed
+        if self.target.transform == "classes" and not whole:
+            raise SpecError(
+                f"Classes are whole numbers that int32 holds, without scale. Layer {layer.name!r} "
+                f"is {layer.dtype}{', packed' if layer.packed else ''}; store its classes so, or "
+                f"learn it with another transform."
+            )
+
     @property
     def dtype(self) -> str:
         """Of the label: int32 for classes, float32 else."""
@@ -40,8 +51,10 @@ class Labeller:
 
     @property
     def cut_dtype(self) -> str:
-        """Of the label as it is cut from a block."""
-        return "float32" if self.target.over == "window" else self.dtype
+        """Of the label as it is cut from a block: of windows, of the layer's decoded values."""
+        if self.target.over == "window":
+            return nodata.decoded_dtype(self.layer).name
+        return self.dtype
 
     def block(
         self,
@@ -60,12 +73,11 @@ class Labeller:
 
         Returns:
             For maps the label, (y, x, channel) of :attr:`dtype`, 0 where unknown,
-            and its weight, (y, x). For windows the layer's own values, float32
-            (y, x, period), NaN where not observed, and None.
+            and its weight, (y, x). For windows the layer's own values, of
+            :attr:`cut_dtype`, (y, x, period), NaN where not observed, and None.
         """
         if self.target.over == "window":
-            decoded = nodata.decode(np.stack(stored, axis=-1), self.layer)
-            return decoded.astype("float32", copy=False), None
+            return nodata.decode(np.stack(stored, axis=-1), self.layer), None
         label, known = self._learned(np.stack(stored, axis=-1))
         known &= observed
         weight = known.astype("float32")
@@ -80,16 +92,22 @@ class Labeller:
             known = nodata.valid(stored, self.layer)
             return stored.astype("int32"), np.logical_and.reduce(known, axis=-1)
         decoded = nodata.decode(stored, self.layer)
-        learned = self.target.forward(decoded, pixel_km2=self.pixel_km2)
-        if self.target.change:
-            learned = learned[..., -1:] - learned[..., :1]
-        return learned.astype("float32"), np.logical_and.reduce(np.isfinite(learned), axis=-1)
+        single = _single(self._changed(self.target.forward(decoded, pixel_km2=self.pixel_km2)))
+        return single, np.logical_and.reduce(np.isfinite(single), axis=-1)
+
+    def _changed(self, learned: Values) -> Values:
+        """Of several periods the last minus the first, if the change is learned."""
+        if not self.target.change:
+            return learned
+        with np.errstate(invalid="ignore"):
+            changed: Values = learned[..., -1:] - learned[..., :1]
+        return changed
 
     def windows(self, chips: Values) -> tuple[Values, npt.NDArray[np.float32]]:
         """Label and weight of windows.
 
         Args:
-            chips: Values of the layer, float32 (chip, y, x, period), NaN where not observed.
+            chips: Values of the layer, float (chip, y, x, period), NaN where not observed.
 
         Returns:
             (chip, channel) of :attr:`dtype`, 0 where unknown; weight (chip,), 1 or 0.
@@ -102,12 +120,16 @@ class Labeller:
             if self.target.statistic == "mean":
                 reduced /= np.maximum(seen.sum(axis=(1, 2)), 1)
         reduced[~seen.any(axis=(1, 2))] = np.nan
-        learned = self.target.forward(reduced, pixel_km2=self.pixel_km2)
-        if self.target.change:
-            learned = learned[..., -1:] - learned[..., :1]
-        known = np.isfinite(learned).all(axis=-1)
+        learned = self._changed(self.target.forward(reduced, pixel_km2=self.pixel_km2))
+        known = np.isfinite(_single(learned)).all(axis=-1)
         learned[~known] = 0
         return learned.astype(self.dtype), known.astype("float32")
+
+
+def _single(learned: Values) -> npt.NDArray[np.float32]:
+    """As float32; infinite, and so not known, beyond its range."""
+    with np.errstate(over="ignore"):
+        return learned.astype("float32")
 
 
 def _majority(chips: Values, seen: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:

@@ -23,8 +23,8 @@ from training.stream.tiles import Box, Key, Planner, Read, Tile
 
 Values = npt.NDArray[Any]
 
-LABEL, WEIGHT = "label", "weight"
-"""Names of what a timing's label becomes, among the arrays of a block."""
+LABEL, WEIGHT = "<label>", "<weight>"
+"""Names of what a timing's label becomes, among the arrays of a block; no stack can have them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,8 +114,8 @@ class Loaded:
     Attributes:
         group: Which.
         blocks: Its blocks.
-        arrays: For each block: (variable, time), or (``"label"``/``"weight"``,
-            timing), to (y, x, channel) or (y, x).
+        arrays: For each block: (variable, time), or (:data:`LABEL` or
+            :data:`WEIGHT`, timing), to (y, x, channel) or (y, x).
     """
 
     group: Group

@@ -15,7 +15,7 @@ def prefetched(items: Iterable[Item], *, depth: int) -> Iterator[Item]:
 
     No more than ``depth`` items are there that the consumer has not taken, that which is being
     made included. An error of the producer reaches the consumer where it happened; a consumer
-    that leaves early stops the producer.
+    that leaves early stops the producer, and waits for its end if on the thread that took items.
     """
     queue: SimpleQueue[tuple[str, Any]] = SimpleQueue()
     room = threading.Semaphore(depth)
@@ -26,6 +26,7 @@ def prefetched(items: Iterable[Item], *, depth: int) -> Iterator[Item]:
     producer.start()
     try:
         while True:
+            consumer = threading.get_ident()
             kind, value = queue.get()
             if kind == "end":
                 return
@@ -38,7 +39,9 @@ def prefetched(items: Iterable[Item], *, depth: int) -> Iterator[Item]:
     finally:
         left.set()
         room.release()
-        producer.join()
+        # Garbage is collected on any thread: one that the producer waits for must not wait for it.
+        if threading.get_ident() == consumer:
+            producer.join()
 
 
 def _produce(

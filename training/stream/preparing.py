@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from cube import urls
 from cube.errors import SpecError
-from cube.layout import LayoutSpec
 from cube.objects import PARALLEL
 from cube.spec import CubeSpec
 from cube.threads import cores
@@ -75,18 +74,28 @@ def check_joined(recipe: Recipe, sample: SampleSpec, supervision: Supervision | 
         raise SpecError(f"Features and stacks need names of their own: {', '.join(taken)}.")
 
 
-def unit_of(layout: LayoutSpec) -> int:
-    """Side of what is read at once, in pixels: a shard, or a chunk."""
-    # What is decoded of a larger shard would not fit beside the blocks.
-    return layout.unit if layout.unit <= max(1024, layout.chunk) else layout.chunk
+def tile_bytes(source: Source, side: int) -> int:
+    """Bytes of a square of stored pixels while it is read: encoded, decoded, on its way to a block.
+
+    Args:
+        source: Where it comes from.
+        side: Of the square, in pixels.
+    """
+    return 3 * side**2 * max(source.stored_bytes(key) for key in source.keys)
+
+
+def unit_of(source: Source, budget: Budget) -> int:
+    """Side of what is read at once, in pixels: a shard where memory holds one, or a chunk."""
+    layout = source.spec.layout
+    # Of larger shards too few would be read at the same time.
+    small = layout.unit <= max(1024, layout.chunk)
+    fits = tile_bytes(source, layout.unit) <= budget.decoding_bytes
+    return layout.unit if small and fits else layout.chunk
 
 
 def readers_of(source: Source, budget: Budget, *, wanted: int | None) -> int:
     """Threads that read: those wanted, or as many as help, but no more than memory holds."""
     # A folder is read as fast as it is decoded; an object store makes each request wait.
     many = wanted or (cores() if urls.is_folder(source.url) else PARALLEL)
-    largest = max(source.stored_bytes(key) for key in source.keys)
-    # Encoded, decoded, and on its way to a block.
-    return max(
-        1, min(many, budget.decoding_bytes // (3 * largest * unit_of(source.spec.layout) ** 2))
-    )
+    room = budget.decoding_bytes // tile_bytes(source, unit_of(source, budget))
+    return max(1, min(many, room))

@@ -64,6 +64,8 @@ class Run:
     def groups(self) -> tuple[Group, ...]:
         """Groups that hold a chip of the span."""
         first, last = self.span
+        if first >= last:
+            return ()
         return tuple(g for g in self.epoch.groups if g.first < last and g.first + g.chips > first)
 
 

@@ -29,7 +29,7 @@ from training.stream.budget import Needs, plan_budget
 from training.stream.buffers import Buffers
 from training.stream.loading import Tally
 from training.stream.ordering import Epoch, batches_of, part_of, plan_epoch
-from training.stream.preparing import check_joined, readers_of, source_of, unit_of
+from training.stream.preparing import check_joined, readers_of, source_of, tile_bytes, unit_of
 from training.stream.running import Machine, Run, Watch, produced
 from training.stream.specs import StreamSpec
 from training.stream.stalls import StallReport
@@ -161,6 +161,7 @@ class ChipStream:
                 pixel_bytes=self.recipe.pixel_bytes(),
                 chip_bytes=self.recipe.chip_bytes(),
                 size=windows.size,
+                chunk_bytes=tile_bytes(self.recipe.source, self.cube.layout.chunk),
             ),
             batch=spec.batch,
             prefetch=spec.prefetch,
@@ -280,7 +281,7 @@ class ChipStream:
             )
         machine = Machine(
             recipe=self.recipe,
-            unit=unit_of(self.cube.layout),
+            unit=unit_of(self.recipe.source, self.budget),
             pixel_bytes={
                 key: self.recipe.source.pixel_bytes(key) for key in self.recipe.source.keys
             },
