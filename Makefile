@@ -9,6 +9,9 @@ PYTHON_LOWEST ?= python3.11
 
 BIN = .venv/bin
 LOWEST = .venv-lowest
+JAX = .venv-jax
+# Processes that run tests: as many as cores, two at least, since many tests wait for servers.
+WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 2 ? 2 : n > 4 ? 4 : n)))
 # ERROR level: pip's advice about itself and about the machine's index is not news here.
 PIP_INSTALL = -m pip install --quiet --quiet --disable-pip-version-check
 
@@ -16,7 +19,7 @@ PIP_INSTALL = -m pip install --quiet --quiet --disable-pip-version-check
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all endurance test-lowest lint format wheel bench clean
+.PHONY: help demo test test-all test-jax endurance test-lowest lint format wheel bench clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,13 +30,17 @@ demo: .venv/.ready ## Olinda from scene to table, as a page in build/olinda/
 	@echo "Open in a browser:"; ls "$(CURDIR)"/build/olinda/*.html
 
 test: .venv/.ready .azurite/.ready ## the tests, but the slow ones and those that need a network or a GPU
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 test-all: .venv/.ready .azurite/.ready ## the slow tests too
 	$(BIN)/python -m pytest -m "not network and not gpu"
 
 endurance: .venv/.ready ## two hundred kills and two hundred faults of a store; prints the counts
 	$(BIN)/python -m pytest -m slow tests/test_endurance.py
+
+# JAX and TensorFlow never share a process, nor here an environment: what streams to one needs not the other.
+test-jax: $(JAX)/.ready ## the tests of training on Keras with JAX, without TensorFlow
+	KERAS_BACKEND=jax $(JAX)/bin/python -m pytest tests/training
 
 # Old releases warn about newer ones, so a warning is no error here.
 test-lowest: $(LOWEST)/.ready ## the tests on the lowest versions that pyproject.toml admits
@@ -54,7 +61,7 @@ bench: .venv/.ready ## every benchmark, one module a question
 		echo "== $$module"; $(BIN)/python -m benchmarks.$$module; done
 
 clean: ## remove what make made, the environments too
-	rm -rf build dist .venv $(LOWEST) .azurite .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist .venv $(LOWEST) $(JAX) .azurite .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find cube catalogs training inference tests examples benchmarks -name __pycache__ -prune \
 		-exec rm -rf {} + 2>/dev/null || true
 
@@ -99,6 +106,12 @@ wheel: .venv/.ready ## build the wheel into dist/ and check it in an empty envir
 	@echo "Setting up .venv (a few minutes the first time)"
 	@$(PYTHON) -m venv --clear .venv
 	@$(BIN)/python $(PIP_INSTALL) -e '.[cpu,dev]' -c constraints.txt
+	@touch $@
+
+$(JAX)/.ready: pyproject.toml constraints.txt
+	@echo "Setting up $(JAX) (a few minutes the first time)"
+	@$(PYTHON) -m venv --clear $(JAX)
+	@$(JAX)/bin/python $(PIP_INSTALL) -e '.[jax]' hypothesis psutil pytest pytest-timeout -c constraints.txt
 	@touch $@
 
 $(LOWEST)/.ready: pyproject.toml constraints-lowest.txt

@@ -15,6 +15,11 @@ import numpy as np
 import numpy.typing as npt
 from numcodecs import Blosc
 
+from cube.buffers import Buffers
+
+_decoded = Buffers(kept_bytes=32_000_000)
+"""Memory of chunks that were decoded and let go of."""
+
 _SHUFFLES = {"noshuffle": Blosc.NOSHUFFLE, "shuffle": Blosc.SHUFFLE, "bitshuffle": Blosc.BITSHUFFLE}
 
 
@@ -31,7 +36,7 @@ def encode_chunk(values: npt.NDArray[Any], codec: str) -> bytes:
 
 
 def decode_chunk(
-    data: bytes, codec: str, *, shape: tuple[int, ...], dtype: np.dtype[Any]
+    data: bytes | npt.NDArray[np.uint8], codec: str, *, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> npt.NDArray[Any]:
     """A chunk from its bytes, the inverse of :func:`encode_chunk`.
 
@@ -45,24 +50,26 @@ def decode_chunk(
         ValueError: The bytes are not those that were written.
         RuntimeError: Blosc cannot read them.
     """
-    if not data:
+    if not len(data):
         raise ValueError("it is empty: 0 bytes")
-    body = data[:-4]
-    if int.from_bytes(data[-4:], "little") != int(google_crc32c.value(body)):
+    # An array's parts are no copies, as those of bytes are.
+    whole = np.frombuffer(data, np.uint8)
+    body = whole[:-4]
+    if int.from_bytes(whole[-4:].tobytes(), "little") != int(google_crc32c.value(body)):
         raise ValueError("its checksum (crc32c) is not that of its bytes")
     little = dtype.newbyteorder("<")
     if codec == "none":
         return np.frombuffer(body, little).reshape(shape).astype(dtype)
-    values = np.empty(shape, little)
+    values = _decoded.empty(shape, little)
     if _blosc_bytes(body) != values.nbytes:
         raise ValueError(f"it holds {_blosc_bytes(body)} bytes, not {values.nbytes}")
     _blosc(codec).decode(body, out=values)
     return values.astype(dtype, copy=False)
 
 
-def _blosc_bytes(frame: bytes) -> int:
+def _blosc_bytes(frame: npt.NDArray[np.uint8]) -> int:
     """Decoded bytes of a Blosc frame, by its header; -1 if it is shorter than one."""
-    return int.from_bytes(frame[4:8], "little") if len(frame) >= 16 else -1
+    return int.from_bytes(frame[4:8].tobytes(), "little") if len(frame) >= 16 else -1
 
 
 def _blosc(codec: str) -> Blosc:

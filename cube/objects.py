@@ -19,12 +19,19 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from cube import clouds, urls
+from cube.buffers import Buffers
 from cube.errors import StoreError, TransientError
 from cube.retrying import PASSING
 
 PARALLEL = 32
 """Requests in flight at once; at 50 ms each that is 640 a second."""
+
+_viewed = Buffers(kept_bytes=32_000_000)
+"""Memory of files that were looked at and let go of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +52,9 @@ class Objects(Protocol):
 
     def get(self, key: str) -> bytes | None:
         """The whole value, or None where there is none."""
+
+    def view(self, key: str) -> npt.NDArray[np.uint8] | None:
+        """The whole value to look at, uint8 (byte,), or None where there is none."""
 
     def put(self, key: str, data: bytes) -> None:
         """Set a value, replacing what is there."""
@@ -129,6 +139,16 @@ class Folder:
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 return None
 
+    def view(self, key: str) -> npt.NDArray[np.uint8] | None:
+        """See :class:`Objects`."""
+        with explained(self.root, verb="read"):
+            try:
+                with open(f"{self._text}/{key}", "rb", buffering=0) as file:
+                    data = _viewed.empty((os.fstat(file.fileno()).st_size,), "uint8")
+                    return data[: _filled(file, data)]
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                return None
+
     def put(self, key: str, data: bytes) -> None:
         """See :class:`Objects`; the file is replaced by renaming a whole one over it."""
         # Text and not a Path: there are many chunks, and a Path takes longer than to open a file.
@@ -189,6 +209,17 @@ def _names(folder: str) -> list[str]:
         return []
 
 
+def _filled(file: Any, data: npt.NDArray[np.uint8]) -> int:
+    """Read a file into memory; how many bytes there were, fewer if it was cut meanwhile."""
+    there = 0
+    while there < len(data):
+        count = file.readinto(data[there:])
+        if not count:
+            break
+        there += count
+    return there
+
+
 def _write(path: str, data: bytes) -> None:
     try:
         _put_bytes(path, data)
@@ -238,6 +269,11 @@ class Remote:
         """See :class:`Objects`."""
         found = self.get_tagged(key)
         return None if found is None else found[0]
+
+    def view(self, key: str) -> npt.NDArray[np.uint8] | None:
+        """See :class:`Objects`."""
+        found = self.get(key)
+        return None if found is None else np.frombuffer(found, np.uint8)
 
     def get_tagged(self, key: str) -> tuple[bytes, Tag] | None:
         """The value and its tag, or None where there is none."""

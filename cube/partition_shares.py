@@ -11,12 +11,13 @@ import numpy.typing as npt
 
 from cube import nodata, urls
 from cube.errors import CubeError, SpecError
-from cube.partitions import IntArray, check_boxes
+from cube.partitions import IntArray, check_boxes, checked_boxes
 from cube.reading import read_region
 from cube.regions import Region, regions
 from cube.run import run_tasks
 from cube.spec import CubeSpec, LayerSpec
 from cube.template import read_spec
+from cube.windows import rectangle_sums
 
 
 def partition_shares(
@@ -53,7 +54,7 @@ def partition_shares(
     spec = read_spec(place)
     wanted = np.array(sorted({classes} if isinstance(classes, int) else set(classes)), "int64")
     _check_classes(spec.layer(layer), wanted)
-    corners = np.asarray(boxes, dtype="int64").reshape(-1, 4)
+    corners = checked_boxes(boxes)
     check_boxes(corners, (int(spec.grid.shape[0]), int(spec.grid.shape[1])), 1)
     counts = np.zeros((2, len(corners)), "int64")
     job = partial(_region_counts, url=place, spec=spec, layer=layer, wanted=wanted, boxes=corners)
@@ -95,15 +96,5 @@ def _region_counts(
     stored = read_region(url, layer, region, spec=spec)
     known = nodata.valid(stored, spec.layer(layer))
     for row, raster in enumerate((known, known & np.isin(stored, wanted))):
-        counts[row, inside] = _sums(raster, low[inside], high[inside])
+        counts[row, inside] = rectangle_sums(raster, low[inside], high[inside])
     return counts
-
-
-def _sums(raster: npt.NDArray[np.bool_], low: IntArray, high: IntArray) -> IntArray:
-    """True pixels in boxes, by a summed-area table."""
-    table = np.zeros((raster.shape[0] + 1, raster.shape[1] + 1), dtype="int64")
-    table[1:, 1:] = raster.cumsum(0, dtype="int64").cumsum(1)
-    (top, left), (bottom, right) = low.T, high.T
-    ends = table[bottom, right] - table[top, right] - table[bottom, left]
-    sums: IntArray = ends + table[top, left]
-    return sums

@@ -17,6 +17,7 @@ import shapely
 from cube.errors import PolygonError, SpecError
 from cube.polygons.reading import check_polygons, with_known_crs
 from cube.spec import crs_text
+from cube.windows import checked_shape, whole
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -54,9 +55,11 @@ class PartitionWindows:
     _first: IntArray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        boxes = np.array(self.boxes, dtype="int64").reshape(-1, 4)
+        boxes = checked_boxes(self.boxes)
         for name, value in (
-            ("shape", (int(self.shape[0]), int(self.shape[1]))),
+            ("shape", checked_shape(self.shape)),
+            ("size", whole("size", self.size)),
+            ("stride", whole("stride", self.stride)),
             ("boxes", boxes),
             ("dense", _checked_dense(self.dense, len(boxes))),
         ):
@@ -67,6 +70,7 @@ class PartitionWindows:
                 f"stride={self.stride}."
             )
         check_boxes(boxes, self.shape, self.size)
+        _check_apart(boxes)
         counts = self._counts(np.arange(len(boxes)))
         first = np.concatenate([[0], np.cumsum(counts[:, 0] * counts[:, 1])])
         object.__setattr__(self, "_first", first.astype("int64"))
@@ -188,6 +192,37 @@ def _checked_dense(dense: Mask | None, partitions: int) -> Mask | None:
             f"{mask.dtype} of shape {mask.shape}."
         )
     return mask
+
+
+def checked_boxes(boxes: npt.ArrayLike) -> IntArray:
+    """Partitions as int64 (partition, 4).
+
+    Raises:
+        SpecError: They are of another shape, or no whole numbers.
+    """
+    given = np.asarray(boxes)
+    if given.size == 0:
+        return np.zeros((0, 4), "int64")
+    if given.ndim != 2 or given.shape[1] != 4 or given.dtype.kind not in "iu":
+        raise SpecError(
+            f"Partitions are whole numbers (partition, 4): first row, row after the last, first "
+            f"column, column after the last. Received {given.dtype} of shape {given.shape}."
+        )
+    return given.astype("int64")
+
+
+def _check_apart(boxes: IntArray) -> None:
+    """Refuse partitions that share pixels: a window would lie in two of them."""
+    top, bottom, left, right = boxes.T
+    # Boxes that only meet along an edge share no pixel.
+    shapes = shapely.box(left + 0.25, top + 0.25, right - 0.25, bottom - 0.25)
+    one, other = shapely.STRtree(shapes).query(shapes, predicate="intersects")
+    pairs = np.flatnonzero(one < other)
+    if len(pairs):
+        raise SpecError(
+            f"Partitions must share no pixel. {len(pairs)} pairs of {len(boxes)} do, first "
+            f"partitions {one[pairs[0]]} and {other[pairs[0]]}; cut or leave out one of each."
+        )
 
 
 def check_boxes(boxes: IntArray, shape: tuple[int, int], size: int) -> None:

@@ -307,7 +307,7 @@ def read(
 
 
 def _one_chunk(source: zarr.Array[Any], index: tuple[Any, ...]) -> tuple[int | slice, ...] | None:
-    """The index, every axis a number or a plain slice, if one chunk that is decoded here holds it."""
+    """The index, each axis a number or a plain slice, if one chunk decoded here holds it."""
     if _with_zarrs or len(index) != source.ndim or _codec_of(source) is None:
         return None
     sides = zip(index, source.chunks, source.shape, strict=True)
@@ -332,7 +332,7 @@ def _read_chunk(
     """Part of one chunk, without zarr's way from coroutine to thread and back."""
     first = [_as_slice(part).start for part in index]
     place = [start // side for start, side in zip(first, source.chunks, strict=True)]
-    data = objects.at(url).get(f"{source.path}/c/{'/'.join(map(str, place))}")
+    data = objects.at(url).view(f"{source.path}/c/{'/'.join(map(str, place))}")
     if data is None:
         shape = [part.stop - part.start for part in index if isinstance(part, slice)]
         return np.full(shape, source.fill_value, source.dtype)
@@ -431,7 +431,12 @@ def _padded(chunk: npt.NDArray[Any], target: zarr.Array[Any]) -> npt.NDArray[Any
 
 
 def _text(index: tuple[Any, ...]) -> str:
-    return ", ".join(f"{i.start}:{i.stop}" if isinstance(i, slice) else str(i) for i in index)
+    """An index as one writes it, e.g. ``0, :, 256:512, 0:256``."""
+    return ", ".join(_side(i) if isinstance(i, slice) else str(i) for i in index)
+
+
+def _side(part: slice) -> str:
+    return ":".join("" if end is None else str(end) for end in (part.start, part.stop))
 
 
 def keys_of(url: str, path: str, index: tuple[slice, ...]) -> list[str]:

@@ -8,13 +8,18 @@ prediction cut the same ones.
 from __future__ import annotations
 
 import math
+import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from cube.errors import SpecError
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
 
 
 class WindowSet(Protocol):
@@ -60,7 +65,9 @@ class Windows:
     stride: int
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", (int(self.shape[0]), int(self.shape[1])))
+        object.__setattr__(self, "shape", checked_shape(self.shape))
+        for name in ("size", "stride"):
+            object.__setattr__(self, name, whole(name, getattr(self, name)))
         if not 1 <= self.size <= min(self.shape):
             raise SpecError(
                 f"A window must fit the grid of {self.shape[0]} x {self.shape[1]} pixels. "
@@ -119,6 +126,29 @@ class Windows:
         return np.flatnonzero(meets)
 
 
+def whole(name: str, value: object) -> int:
+    """A whole number as int, also where NumPy gives it, which JSON does not know.
+
+    Raises:
+        SpecError: It is none.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise SpecError(f"{name} is a whole number. Received {value!r}.")
+    return operator.index(value)
+
+
+def checked_shape(shape: Sequence[object]) -> tuple[int, int]:
+    """Pixels of a grid along (y, x).
+
+    Raises:
+        SpecError: They are not two whole numbers.
+    """
+    sides = tuple(shape)
+    if len(sides) != 2:
+        raise SpecError(f"Windows lie on a grid of two axes, (y, x). Received {sides}.")
+    return whole("shape", sides[0]), whole("shape", sides[1])
+
+
 def gap(
     origins: npt.NDArray[np.int64], others: npt.NDArray[np.int64], size: int
 ) -> npt.NDArray[np.int64]:
@@ -144,12 +174,46 @@ def box_sums(
     raster: npt.NDArray[np.bool_], origins: npt.NDArray[np.int64], size: int
 ) -> npt.NDArray[np.int64]:
     """Number of True pixels in each window, by a summed-area table; int64 (n,)."""
+    return rectangle_sums(raster, origins, origins + size)
+
+
+def rectangle_sums(
+    raster: npt.NDArray[np.bool_], low: npt.NDArray[np.int64], high: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Number of True pixels in rectangles, by a summed-area table; int64 (n,).
+
+    Args:
+        raster: (y, x).
+        low: First pixel (y, x), (n, 2).
+        high: Pixel after the last, (n, 2).
+    """
     table = np.zeros((raster.shape[0] + 1, raster.shape[1] + 1), dtype="int64")
     table[1:, 1:] = raster.cumsum(0, dtype="int64").cumsum(1)
-    y, x = origins[:, 0], origins[:, 1]
-    ends = table[y + size, x + size] - table[y, x + size] - table[y + size, x]
-    sums: npt.NDArray[np.int64] = ends + table[y, x]
+    (top, left), (bottom, right) = low.T, high.T
+    ends = table[bottom, right] - table[top, right] - table[bottom, left]
+    sums: npt.NDArray[np.int64] = ends + table[top, left]
     return sums
+
+
+def window_boxes(
+    grid: GeoBox, origins: npt.NDArray[np.int64], size: int, *, inset_px: float = 0.0
+) -> npt.NDArray[Any]:
+    """Windows as polygons in the CRS of a north-up grid, Shapely boxes (n,).
+
+    Args:
+        grid: Where they lie.
+        origins: First pixels (y, x), (n, 2).
+        size: Side of the windows.
+        inset_px: Pixels that are taken off every side, so that what only touches a window along
+            its edge does not meet it.
+    """
+    import shapely
+
+    t = grid.transform
+    top, left = (t.f + (origins[:, 0] + inset_px) * t.e, t.c + (origins[:, 1] + inset_px) * t.a)
+    side = size - 2 * inset_px
+    boxes: npt.NDArray[Any] = shapely.box(left, top + side * t.e, left + side * t.a, top)
+    return boxes
 
 
 def footprint(

@@ -24,6 +24,7 @@ from cube.spec import CubeSpec, LayerSpec
 from cube.windows import Windows, box_sums
 from inference.blending import Blend
 from training.bundle import ModelBundle, load_bundle
+from training.networks import beyond_maps
 from training.stream import read_channels_last
 from training.targets import pixel_km2
 
@@ -230,7 +231,22 @@ def _check_models(
         raise BundleError("Models that predict one layer must share inputs, target and windows.")
     for model in models.values():
         model.check(spec)
+        _check_map(spec, model)
         _windows(spec, model)
+
+
+def _check_map(spec: CubeSpec, model: ModelBundle) -> None:
+    """Refuse models that do not make one map of numbers, of one period, from one image."""
+    beyond = beyond_maps(spec, model.sample)
+    if getattr(model.sample.target, "change", False):
+        beyond.append("changes")
+    if len(model.sample.timings) > 1:
+        beyond.append(f"{len(model.sample.timings)} timings")
+    if beyond:
+        raise BundleError(
+            f"A prediction is one map of numbers from one image. The model in "
+            f"{str(model.path)!r} is of {', '.join(beyond)}; apply it to a ChipStream instead."
+        )
 
 
 def _prediction_layer(name: str, target: LayerSpec) -> LayerSpec:

@@ -41,8 +41,8 @@ def bundle(tmp_path_factory, image, grid):
     training = pytest.importorskip("training")
     keras = pytest.importorskip("keras")
     from training.bundle import ModelBundle, environment, weights_digest
-    from training.networks import assemble
     from training.models import unet
+    from training.networks import assemble
     from training.statistics import Moments
 
     folder = tmp_path_factory.mktemp("bundle")

@@ -169,8 +169,8 @@ def copied(city, url):
 def bundle(city, path, *, window=8, stride=4, sample=SAMPLE, seed=0, constant=None, fold=None):
     """A model of the toy that was never trained; with ``constant`` it says that everywhere."""
     from training.bundle import ModelBundle, weights_digest
-    from training.networks import assemble
     from training.models import unet
+    from training.networks import assemble
     from training.statistics import Moments
 
     def moments(mean, std):

@@ -16,17 +16,24 @@ IntArray = npt.NDArray[np.int64]
 _MOST = 256
 """Whole numbers of more different values are amounts, not classes."""
 
+_EXACT = 2.0**53
+"""Floats below this are whole where they look so."""
+
 
 def check_ids(ids: npt.ArrayLike) -> IntArray:
     """Chip numbers, int64 (n,), once each.
 
     Raises:
-        SplitError: There are none, or one comes twice.
+        SplitError: There are none, one is below 0, or one comes twice.
     """
     numbers = np.asarray(ids)
     if numbers.ndim != 1 or not len(numbers) or numbers.dtype.kind not in "iu":
         raise SplitError(
             f"Chips are whole numbers (n,), at least one. Received {numbers.dtype} {numbers.shape}."
+        )
+    if numbers.min() < 0 or numbers.max() > np.iinfo("int64").max:
+        raise SplitError(
+            f"Chips are numbered from 0. Received numbers from {numbers.min()} to {numbers.max()}."
         )
     again = len(numbers) - len(np.unique(numbers))
     if again:
@@ -52,7 +59,7 @@ def named_classes(classes: npt.ArrayLike, count: int) -> npt.NDArray[Any]:
         raise SplitError(
             f"{int(missing.sum())} of {count} chips have no class; leave them out of the selection."
         )
-    if given.dtype.kind == "f" and (given == np.round(given)).all():
+    if given.dtype.kind == "f" and (given == np.round(given)).all() and (abs(given) < _EXACT).all():
         given = given.astype("int64")
     if given.dtype.kind == "O":
         given = given.astype(str)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 IntArray = npt.NDArray[np.int64]
 
 
+_LARGEST = 2**63 - 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeColumn:
     """Which rows of a table belong to which timing.
@@ -89,10 +92,12 @@ def column_of(frame: pd.DataFrame, name: str) -> pd.Series[Any]:
     """A column by name.
 
     Raises:
-        SpecError: There is none; the message lists those there are.
+        SpecError: There is none, or there are several; the message lists those there are.
     """
     if name not in frame:
         raise SpecError(f"There is no column {name!r}. There are: {', '.join(map(str, frame))}.")
+    if (several := list(frame).count(name)) > 1:
+        raise SpecError(f"There are {several} columns {name!r}; one was expected. Rename them.")
     return frame[name]
 
 
@@ -132,10 +137,13 @@ def whole_numbers(frame: pd.DataFrame, name: str) -> IntArray:
         SpecError: It is missing, or holds something else than whole numbers from 0.
     """
     column = column_of(frame, name)
-    if column.dtype.kind not in "iu" or column.isna().any() or (column < 0).any():
+    missing = int(column.isna().sum())
+    whole = column.dtype.kind in "iu"
+    if not whole or missing or not column.between(0, _LARGEST).all():
+        span = f", from {column.min()} to {column.max()}" if whole and len(column) else ""
         raise SpecError(
             f"Column {name!r} must hold whole numbers from 0, none missing. It holds "
-            f"{column.dtype}, {int(column.isna().sum())} missing."
+            f"{column.dtype}{span}, {missing} missing."
         )
     return column.to_numpy("int64")
 

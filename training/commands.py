@@ -38,7 +38,10 @@ _TAKES = {
     "random": (),
     "regions": ("buffer_px", "leave_out", "crs"),
 }
-"""Options that it takes besides those that all take."""
+"""Options that it may have besides those of all kinds."""
+
+_OPTIONS = ("cell_px", "clusters", "regions", "column", "crs", "leave_out", "buffer_px")
+"""Options of some kinds, not of all."""
 
 _CONNECT_S = 10
 """How long a scheduler may take to answer, in seconds."""
@@ -212,9 +215,7 @@ def _split(args: argparse.Namespace) -> int:
 def _check_kind(args: argparse.Namespace) -> None:
     """Refuse options of other kinds of splits, and the lack of one."""
     needed, taken = _NEEDS[args.by], _TAKES[args.by]
-    for name in sorted(
-        {name for kind in (_NEEDS, _TAKES) for known in kind.values() for name in known}
-    ):
+    for name in _OPTIONS:
         given = getattr(args, name) is not None
         option = f"--{name.replace('_', '-')}"
         if name in needed and not given:

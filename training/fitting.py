@@ -15,8 +15,9 @@ from cube import coverage as coverages
 from cube import urls
 from cube.template import read_spec
 from training.bundle import ModelBundle, environment, weights_digest
+from training.chips import Chips
 from training.learning import FitSpec, train
-from training.networks import assemble, mean_of
+from training.networks import assemble, check_map, mean_of
 from training.packing import packings
 from training.samples import SampleSpec
 from training.splits import FoldSplit, Split
@@ -80,12 +81,14 @@ def fit_fold(  # noqa: PLR0913  (where, what, on which part, how, where to)
 
     Raises:
         SplitError: A training window lies nearer to a test window than the buffer.
+        SpecError: The sample is not of one image and one map of numbers.
     """
     url = urls.normalise(url)
     part = split.folds[fold]
     streams = _Streams(url=url, sample=sample, split=split, part=part, fit=fit)
     split.guard(fold).check(streams.seen)
     fit.check(read_spec(url), sample)
+    check_map(read_spec(url), sample)
     moments = training_moments(
         url, sample, split.windows, streams.seen, supervision=streams.supervision
     )
@@ -174,13 +177,13 @@ class _Streams:
         return Supervision(coverage=coverage, polygons=polygons)
 
     def _stream(self, ids: IntArray, polygons: IntArray, seed: int, **options: Any) -> ChipStream:
-        spec = StreamSpec(batch=self.fit.batch, seed=seed, **options)
+        windows = self.split.windows
         return ChipStream(
             self.url,
             self.sample,
-            self.split.windows,
-            ids,
-            spec,
+            windows,
+            Chips(windows=windows, timings=len(self.sample.timings)).of_windows(ids),
+            StreamSpec(batch=self.fit.batch, seed=seed, **options),
             supervision=self._supervision(polygons),
         )
 

@@ -216,7 +216,7 @@ class Valid(_Decoding):
 
 @keras.saving.register_keras_serializable(package="quadrat")
 class Destandardise(keras.layers.Layer):
-    """Output of a network near 0 and 1 to the units of the target: ``x * std + mean``.
+    """Output of a network near 0 and 1 to the units of the target: ``x * std + mean``, float32.
 
     Args:
         mean: Of the target over the training pixels.
@@ -224,7 +224,8 @@ class Destandardise(keras.layers.Layer):
     """
 
     def __init__(self, *, mean: float, std: float, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        # float16 of a mixed precision ends at 65504, and targets do not.
+        super().__init__(**{"dtype": "float32", **kwargs})
         self.mean = float(mean)
         self.std = float(std)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from cube.errors import SpecError
 from cube.spec import CubeSpec, StackSpec
 from training.samples import SampleSpec
 from training.statistics import Moments
+from training.targets import Target
 
 if TYPE_CHECKING:
     import keras
@@ -27,7 +29,38 @@ def mean_of(members: Sequence[keras.Model]) -> keras.Model:
     for number, member in enumerate(members, start=1):
         member.name = f"member_{number}"
         outputs.append(member(inputs))
-    return keras.Model(inputs, keras.layers.Average(name="mean")(outputs), name="quadrat")
+    # float16 of a mixed precision ends at 65504, and targets do not.
+    mean = keras.layers.Average(name="mean", dtype="float32")
+    return keras.Model(inputs, mean(outputs), name="quadrat")
+
+
+def beyond_maps(spec: CubeSpec, sample: SampleSpec) -> list[str]:
+    """What of a sample is more than one image in and one map of numbers out, in words."""
+    target, timing = sample.target, sample.timings[0]
+    if not isinstance(target, Target):
+        return ["no layer as its target"]
+    labels = target.channels(len(sample.times_of(spec, target.layer, timing)))
+    images = max(len(sample.times_of(spec, stack.stack, timing)) for stack in sample.inputs)
+    found = {
+        "classes": target.transform == "classes",
+        "one label a window": target.over != "pixels",
+        f"labels of {labels} periods": labels > 1,
+        f"images of {images} periods": images > 1,
+    }
+    return [words for words, there in found.items() if there]
+
+
+def check_map(spec: CubeSpec, sample: SampleSpec) -> None:
+    """Refuse a sample for which no network can be put together.
+
+    Raises:
+        SpecError: It is not of one image and one map of numbers.
+    """
+    if beyond := beyond_maps(spec, sample):
+        raise SpecError(
+            f"A network is put together from one image to one map of numbers. The sample has "
+            f"{', '.join(beyond)}; build a model of your own and fit it to a ChipStream."
+        )
 
 
 def assemble(
@@ -37,7 +70,11 @@ def assemble(
 
     Inputs are the sample's stacks by name, in their stored dtypes; decoding,
     scaling and the target's own scale are layers of the model.
+
+    Raises:
+        SpecError: See :func:`check_map`.
     """
+    check_map(spec, sample)
     import keras
 
     from training.layers import Destandardise, Standardise

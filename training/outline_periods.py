@@ -18,7 +18,8 @@ from cube.errors import PolygonError, SpecError
 from cube.polygons.ids import column_of
 from cube.polygons.reading import place_polygons
 from cube.spec import CubeSpec
-from cube.windows import WindowSet
+from cube.windows import WindowSet, window_boxes
+from training.timings import listed
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -61,14 +62,20 @@ def outline_periods(
         rule knows no period for the year.
 
     Raises:
-        SpecError: The calendar has no such period; or ``rounding`` is none of these.
+        SpecError: The calendar has no such period; windows are of another grid; or ``rounding``
+            is none of these.
         PolygonError: A year is none, the column is missing, or see :func:`cube.place_polygons`.
     """
     if rounding not in get_args(Rounding):
         raise SpecError(
             f"rounding is one of {', '.join(get_args(Rounding))}. Received {rounding!r}."
         )
-    labels = [p.label for p in spec.calendar] if periods is None else list(periods)
+    if tuple(windows.shape) != tuple(spec.grid.shape):
+        raise SpecError(
+            f"Windows lie on a grid of {tuple(windows.shape)}, the cube on "
+            f"{tuple(spec.grid.shape)}. Give the windows of its grid."
+        )
+    labels = [p.label for p in spec.calendar] if periods is None else listed(periods)
     ends = {_last_year(spec, label): label for label in reversed(labels)}
     placed = place_polygons(outlines, grid=spec.grid, name="The outlines")
     years = _years(placed, column)
@@ -120,7 +127,8 @@ def _modes(
     modes = np.zeros(len(windows), "int64")
     tree = shapely.STRtree(shapes)
     for ids in _batches(len(windows)):
-        window, outline = tree.query(_boxes(spec, windows, ids), predicate="intersects")
+        boxes = window_boxes(spec.grid, windows.origins(ids), windows.size)
+        window, outline = tree.query(boxes, predicate="intersects")
         keys, counts = np.unique(ids[window] * _YEARS + years[outline], return_counts=True)
         number, year = np.divmod(keys, _YEARS)
         # Years of a window ascend; sorted by count, the earliest of the commonest comes first.
@@ -133,10 +141,3 @@ def _modes(
 def _batches(windows: int) -> Iterator[IntArray]:
     for start in range(0, windows, AT_ONCE):
         yield np.arange(start, min(start + AT_ONCE, windows), dtype="int64")
-
-
-def _boxes(spec: CubeSpec, windows: WindowSet, ids: IntArray) -> npt.NDArray[Any]:
-    t = spec.grid.transform
-    row, col = windows.origins(ids).T
-    left, top = t.c + col * t.a, t.f + row * t.e
-    return shapely.box(left, top + windows.size * t.e, left + windows.size * t.a, top)

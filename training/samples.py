@@ -23,8 +23,9 @@ class InputStack:
         object.__setattr__(self, "bands", _listed(self.stack, self.bands))
 
 
-def _listed(stack: str, bands: Sequence[str]) -> tuple[str, ...]:
-    if not bands or isinstance(bands, str):
+def _listed(stack: str, bands: Any) -> tuple[str, ...]:
+    listed = isinstance(bands, Sequence) and not isinstance(bands, str)
+    if not listed or not bands or not all(isinstance(band, str) for band in bands):
         raise SpecError(f"Inputs from stack {stack!r} need a list of bands. Received {bands!r}.")
     return tuple(bands)
 
@@ -45,8 +46,14 @@ class SampleSpec:
     timings: tuple[Timing, ...] = (Timing(),)
 
     def __post_init__(self) -> None:
+        _check_each("inputs", self.inputs, InputStack)
+        _check_each("timings", self.timings, Timing)
         object.__setattr__(self, "inputs", tuple(self.inputs))
         object.__setattr__(self, "timings", tuple(self.timings))
+        if self.target is not None and not isinstance(self.target, Target | TableTarget):
+            raise SpecError(
+                f"A target is a Target, a TableTarget or None. Received {self.target!r}."
+            )
         names = [stack.stack for stack in self.inputs]
         if not names or len(set(names)) != len(names):
             raise SpecError(f"A sample needs each input stack once. Received {names}.")
@@ -85,6 +92,9 @@ class SampleSpec:
         Raises:
             SpecError: Both timings and periods are given; or see the class.
         """
+        if not isinstance(inputs, Mapping):
+            raise SpecError(f"inputs maps names of stacks to bands. Received {inputs!r}.")
+        _check_each("timings", timings, Timing)
         if timings and (label_time is not None or input_time is not None):
             raise SpecError("Give timings=, or label_time= and input_time=, not both.")
         one = Timing(
@@ -207,6 +217,12 @@ class SampleSpec:
             return cls.of(**given)
         except (KeyError, TypeError) as error:
             raise SpecError(f"A sample cannot be read: {error}.") from error
+
+
+def _check_each(name: str, given: Any, kind: type) -> None:
+    listed = isinstance(given, Sequence) and not isinstance(given, str)
+    if not listed or not all(isinstance(one, kind) for one in given):
+        raise SpecError(f"{name} are a list of {kind.__name__}. Received {given!r}.")
 
 
 def _only(what: str, periods: list[str]) -> str | None:

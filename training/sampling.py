@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from cube.errors import SplitError
+from cube.errors import SpecError, SplitError
 from training.classing import binned, check_ids, named_classes
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ class Subset:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ids", np.sort(check_ids(self.ids)))
+        _check_whole(seed=self.seed, per_epoch=self.per_epoch)
         if not 1 <= self.per_epoch <= len(self.ids):
             raise SplitError(
                 f"An epoch takes from 1 to {len(self.ids)} chips, as many as there are. "
@@ -153,9 +154,11 @@ class Balanced:
         Raises:
             SplitError: Chips come twice, are none or have no class; shares name other classes or
                 do not sum to 1; or an epoch is too short for one chip of every class.
+            SpecError: The seed or ``per_epoch`` is no whole number from 0.
         """
         numbers = check_ids(ids)
         given = named_classes(classes, len(numbers))
+        _check_whole(seed=seed, per_epoch=0 if per_epoch is None else per_epoch)
         order = np.argsort(numbers)
         names = np.unique(given).tolist()
         wanted = dict.fromkeys(names, 1 / len(names)) if shares is None else shares
@@ -217,6 +220,7 @@ def balanced(
         shares: See :meth:`Balanced.of`.
 
     Raises:
+        SpecError: See :meth:`Balanced.of`.
         SplitError: There is no such column; numbers lack bins, or lie outside them; or see
             :meth:`Balanced.of`.
     """
@@ -272,6 +276,12 @@ def _quotas(shares: Mapping[Any, float], names: list[Any], count: int) -> dict[A
             f"per_epoch."
         )
     return quotas
+
+
+def _check_whole(**given: Any) -> None:
+    for name, value in given.items():
+        if not isinstance(value, int | np.integer) or value < 0:
+            raise SpecError(f"{name} must be a whole number from 0. Received {value!r}.")
 
 
 def _number(epoch: int) -> int:

@@ -34,9 +34,6 @@ TILE = 512
 LABEL = "label"
 """Name under which the moments of what the model learns stand."""
 
-_DUST = 1e-12
-"""Share of the mean below which a deviation is rounding."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moments:
@@ -211,7 +208,8 @@ def training_statistics(  # noqa: PLR0913  (where, what, on which chips; then wh
         client: A Dask client; None runs on local threads.
 
     Raises:
-        SplitError: A band or the label has no observed pixel there, or there are no chips.
+        SplitError: A band or the label has no observed pixel there, or infinite ones; or there
+            are no chips.
         SpecError: A level is out of range, or there is no such chip.
     """
     levels = _checked_levels(quantiles)
@@ -294,7 +292,7 @@ def _known(
     """Statistics of one channel, whose quantiles are packed by scale and offset.
 
     Raises:
-        SplitError: Nothing was observed.
+        SplitError: Nothing was observed, or something infinite.
     """
     sums = found.sums.get(key, Sums())
     if not sums.count:
@@ -302,16 +300,21 @@ def _known(
             f"{key[0]!r} has no observed pixel in the training windows; ingest it, or choose "
             f"other windows."
         )
+    if not np.isfinite([sums.mean, sums.squares]).all():
+        raise SplitError(
+            f"{key[0]!r} holds values in the training windows that have no mean or deviation, from "
+            f"{sums.low:g} to {sums.high:g}; ingest it with those beyond its range as nodata."
+        )
     scale, offset = packing
     quantiles = tuple(value * scale + offset for value in found.quantiles[key])
-    std = float(np.sqrt(sums.squares / sums.count))
+    # The sum of a constant leaves dust of about 1e-16 of it, by which nothing may be divided.
+    constant = sums.low == sums.high
     return ChannelStatistics(
         name=key[0],
         channel=channel,
         count=sums.count,
-        mean=sums.mean,
-        # The sum of a constant leaves dust of about 1e-16 of it, by which nothing may be divided.
-        std=std if std > _DUST * abs(sums.mean) else 0.0,
+        mean=sums.low if constant else sums.mean,
+        std=0.0 if constant else float(np.sqrt(sums.squares / sums.count)),
         min=sums.low,
         max=sums.high,
         quantiles=quantiles,

@@ -148,10 +148,16 @@ def by_window(
         time: Which rows a timing takes; by default every timing takes the same.
 
     Raises:
-        SpecError: See :func:`by_chip`; or there are not as many periods as timings.
+        SpecError: See :func:`by_chip`; a window is not there; or there are not as many periods as
+            timings.
     """
     values = numbers_of(frame, columns).astype("float32")
     window = whole_numbers(frame, key)
+    if len(window) and window.max() >= len(chips.windows):
+        raise SpecError(
+            f"There are {len(chips.windows)} windows, numbered from 0. Column {key!r} goes up to "
+            f"{window.max()}; was it made for other windows?"
+        )
     names = tuple(columns)
     if time is None:
         keys, places = key_rows(window, key)

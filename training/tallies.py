@@ -38,17 +38,18 @@ class Sums:
 
     @classmethod
     def of(cls, values: npt.NDArray[np.float64]) -> Self:
-        """Of finite values (n,)."""
+        """Of values (n,) without NaN; infinite, or NaN, where float64 cannot hold the sums."""
         if not len(values):
             return cls()
-        mean = float(values.mean())
-        return cls(
-            count=len(values),
-            mean=mean,
-            squares=float(((values - mean) ** 2).sum()),
-            low=float(values.min()),
-            high=float(values.max()),
-        )
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = float(values.mean())
+            return cls(
+                count=len(values),
+                mean=mean,
+                squares=float(((values - mean) ** 2).sum()),
+                low=float(values.min()),
+                high=float(values.max()),
+            )
 
     def joined(self, other: Sums) -> Sums:
         """Both together; the order of merging decides the last bits."""
@@ -59,7 +60,8 @@ class Sums:
         return Sums(
             count=count,
             mean=self.mean + apart * other.count / count,
-            squares=self.squares + other.squares + apart**2 * self.count * other.count / count,
+            # A float to a power of 2 raises where a product is infinite.
+            squares=self.squares + other.squares + apart * apart * self.count * other.count / count,
             low=min(self.low, other.low),
             high=max(self.high, other.high),
         )

@@ -43,6 +43,12 @@ class Target:
     change: bool = False
 
     def __post_init__(self) -> None:
+        given: tuple[Any, Any] = (self.layer, self.change)
+        if not isinstance(given[0], str) or not isinstance(given[1], bool):
+            raise SpecError(
+                f"A target has the name of a layer, and change is True or False. "
+                f"Received layer={given[0]!r}, change={given[1]!r}."
+            )
         if self.per not in (None, "km2") or self.transform not in ("log", "identity", "classes"):
             raise SpecError(
                 f"A target is per 'km2' or None, and 'log', 'identity' or 'classes'. "
@@ -89,7 +95,7 @@ class Target:
 
     def forward(self, values: FloatArray, *, pixel_km2: float) -> FloatArray:
         """Layer values to what the model learns; same shape, NaN for not observed."""
-        scaled = values / (pixel_km2 if self.per == "km2" else 1.0)
+        scaled = values / pixel_km2 if self.per == "km2" else values
         if self.transform != "log":
             return scaled
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -116,10 +122,12 @@ class TableTarget:
     columns: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        given: str | Sequence[str] = self.columns
-        object.__setattr__(self, "columns", (given,) if isinstance(given, str) else tuple(given))
-        if not self.columns or len(set(self.columns)) != len(self.columns):
+        given: Any = self.columns
+        columns = (given,) if isinstance(given, str) else given
+        named = isinstance(columns, Sequence) and all(isinstance(name, str) for name in columns)
+        if not named or not columns or len(set(columns)) != len(columns):
             raise SpecError(f"A table target needs columns, each once. Received {given!r}.")
+        object.__setattr__(self, "columns", tuple(columns))
 
     def channels(self, periods: int) -> int:
         """Number of columns; they do not depend on the label periods."""

@@ -33,13 +33,7 @@ class Timing:
 
     def __post_init__(self) -> None:
         for name in ("label", "inputs"):
-            value = getattr(self, name)
-            periods = (value,) if isinstance(value, str) else tuple(value)
-            if not all(isinstance(period, str) for period in periods):
-                raise SpecError(
-                    f"Periods are named as in the calendar, e.g. '2010'. Received {value!r}."
-                )
-            object.__setattr__(self, name, periods)
+            object.__setattr__(self, name, listed(getattr(self, name)))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""
@@ -57,7 +51,7 @@ class Timing:
 
 def same(periods: Iterable[str]) -> tuple[Timing, ...]:
     """Inputs and label of the same period, one chip of every window for each."""
-    return tuple(Timing(label=(period,), inputs=(period,)) for period in periods)
+    return tuple(Timing(label=(period,), inputs=(period,)) for period in listed(periods))
 
 
 def pairs(of: Iterable[Sequence[str]], *, label: Ends = "both") -> tuple[Timing, ...]:
@@ -71,7 +65,7 @@ def pairs(of: Iterable[Sequence[str]], *, label: Ends = "both") -> tuple[Timing,
         SpecError: A pair has not two periods; or ``label`` is none of these.
     """
     _check_choice("label", label, get_args(Ends))
-    each = [(two,) if isinstance(two, str) else tuple(two) for two in of]
+    each = [listed(two) for two in of]
     wrong = [two for two in each if len(two) != 2]
     if wrong:
         raise SpecError(f"A pair has a first and a last period. Received {wrong[0]!r}.")
@@ -86,7 +80,7 @@ def sequence(inputs: Iterable[str], label: str | Sequence[str] | None = None) ->
         inputs: Periods in order.
         label: Periods of the label; None for a static one.
     """
-    return (Timing(label=() if label is None else _periods(label), inputs=tuple(inputs)),)
+    return (Timing(label=() if label is None else listed(label), inputs=listed(inputs)),)
 
 
 def sliding(periods: Iterable[str], length: int, label: OfSequence = "last") -> tuple[Timing, ...]:
@@ -101,7 +95,7 @@ def sliding(periods: Iterable[str], length: int, label: OfSequence = "last") -> 
         SpecError: There are fewer periods than that; or ``label`` is none of these.
     """
     _check_choice("label", label, get_args(OfSequence))
-    known = tuple(periods)
+    known = listed(periods)
     if not 1 <= length <= len(known):
         raise SpecError(
             f"A run has from 1 to {len(known)} periods, as many as there are. Received {length}."
@@ -113,7 +107,7 @@ def sliding(periods: Iterable[str], length: int, label: OfSequence = "last") -> 
 
 def mapped(inputs: Mapping[str, str | Sequence[str]]) -> tuple[Timing, ...]:
     """An explicit map of label period to the input period, or periods."""
-    return tuple(Timing(label=(k,), inputs=_periods(v)) for k, v in inputs.items())
+    return tuple(Timing(label=(k,), inputs=listed(v)) for k, v in inputs.items())
 
 
 def nearest(
@@ -130,14 +124,14 @@ def nearest(
     Raises:
         SpecError: The calendar has no such period; or none is so near.
     """
-    choices = sorted((_middle(spec, period), period) for period in inputs)
+    choices = sorted((_middle(spec, period), period) for period in listed(inputs))
     if not choices:
         raise SpecError("Nearest periods need input periods to choose from. Received none.")
     found = []
-    for label in labels:
+    for label in listed(labels):
         middle = _middle(spec, label)
         days, period = min((abs(there - middle), there, name) for there, name in choices)[::2]
-        if days > within_days:
+        if not days <= within_days:  # also if that is NaN
             raise SpecError(
                 f"Label period {label!r} has no input period within {within_days:g} days. The "
                 f"nearest is {period!r}, {days:g} days away; leave that label out, or allow more."
@@ -153,8 +147,19 @@ def _middle(spec: CubeSpec, label: str) -> float:
     return sum(ends) / 2
 
 
-def _periods(value: str | Sequence[str]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
+def listed(periods: str | Iterable[str]) -> tuple[str, ...]:
+    """Periods in their order; one may stand for a list of one.
+
+    Raises:
+        SpecError: They are no names.
+    """
+    if isinstance(periods, str):
+        return (periods,)
+    given: object = periods
+    found = tuple(given) if isinstance(given, Iterable) else (given,)
+    if not all(isinstance(period, str) for period in found):
+        raise SpecError(f"Periods are named as in the calendar, e.g. '2010'. Received {periods!r}.")
+    return tuple(str(period) for period in found)
 
 
 def _check_choice(name: str, given: object, choices: Sequence[str]) -> None:

@@ -108,7 +108,10 @@ def chip_weights(
 
 
 def _proportional(amounts: npt.ArrayLike, count: int) -> npt.NDArray[np.float64]:
-    values = np.asarray(amounts, "float64")
+    try:
+        values = np.asarray(amounts, "float64")
+    except (TypeError, ValueError) as error:
+        raise SplitError(f"Amounts of chips are numbers: {error}.") from error
     if values.shape != (count,):
         raise SplitError(
             f"One amount for each of {count} chips was expected. Received {values.shape}."
@@ -119,6 +122,8 @@ def _proportional(amounts: npt.ArrayLike, count: int) -> npt.NDArray[np.float64]
             f"Amounts are finite, 0 or more, and not all 0. {wrong} of {count} are missing or "
             f"negative; leave these chips out."
         )
+    # The largest first, since the sum of large numbers may be infinite.
+    values = values / values.max()
     return values / values.mean()
 
 
@@ -181,7 +186,15 @@ def pixel_weights(counts: Mapping[int, float]) -> PixelWeights:
         counts: Class number to its observed pixels (or their share) in the training chips.
 
     Raises:
-        SplitError: There are no classes, or one has no pixels.
+        SplitError: There are no classes, one is no whole number, or one has no pixels.
     """
-    table = class_weights({int(name): counts[name] for name in sorted(counts)})
+    try:
+        strange = [name for name in counts if int(name) != float(name)]
+    except (TypeError, ValueError):
+        strange = list(counts)
+    if strange:
+        raise SplitError(
+            f"Classes of pixels are whole numbers. Received {', '.join(map(repr, strange))}."
+        )
+    table = class_weights({int(name): counts[name] for name in sorted(counts, key=int)})
     return PixelWeights(classes=tuple(table), weights=tuple(table.values()))

@@ -1,7 +1,6 @@
-"""Olinda, Brazil: from the cube of quickstart.py to chips, and through three doors to a model.
+"""Olinda, Brazil: from the cube of ``quickstart.py`` to chips, and by three doors to a model.
 
-Run ``python examples/olinda/chips.py``; it writes ``build/chips/``: the cube, the chip index, a
-split by place, and three pictures. What the data are: ``data/README.md``.
+Run ``python examples/olinda/chips.py``; it writes cube, index, split, pictures: ``build/chips/``.
 """
 
 import argparse
@@ -13,7 +12,7 @@ import numpy as np
 import catalogs
 import cube
 import training
-from training.augmentation import Brightness, Dihedral, Jitter
+from training.augmentation import Brightness, Dihedral
 from training.augmentation.augmenting import Augmentation
 from training.augmentation.fitted import augmented
 from training.layers import standardiser
@@ -23,12 +22,11 @@ DATA = Path(__file__).parent / "data"
 BANDS = ("blue", "green", "red", "nir", "swir1", "swir2")
 
 
-def main(out=Path("build/chips"), *, epochs=2, seed=0):
+def main(out=Path("build/chips"), *, seed=0):
     """Choose chips, look at them, and stream them to NumPy, TensorFlow and Keras."""
     url, tracts, coverage = build(out / "cube.zarr")
-    keras.utils.set_random_seed(seed)
 
-    # 1. What every chip holds, by one pass over the cube; then filters that say what they took.
+    # 1. What every chip holds, by one pass over the cube; then filters, which say what they took.
     target = training.Target(layer="population", per="km2", transform="log")
     sample = training.SampleSpec.of(
         {"predictors": BANDS}, target, label_time="2010", input_time="2000"
@@ -38,7 +36,6 @@ def main(out=Path("build/chips"), *, epochs=2, seed=0):
     densest = training.DensityRank(layer="population", time="2010", name="rank")
     index = training.index_chips(url, sample, windows, predicates=[inhabited, densest])
     index = index.query("valid_share == 1 and tracts_share > 0.5").query("rank < 0.99")
-    print(index)
     index.save(out / "chips.parquet", overwrite=True)
     red = cube.open(url)["predictors"].sel(band="red").isel(time=0)
     index.plot(out / "chips.png", column="label_mean", background=red, overwrite=True)
@@ -48,45 +45,37 @@ def main(out=Path("build/chips"), *, epochs=2, seed=0):
         windows, cell_px=88, seed=seed, fractions={"train": 0.7, "validation": 0.1, "test": 0.2},
         balance="label", label=np.bincount(index.frame["window"], minlength=len(windows)),
     )  # fmt: skip
-    print(split)
     split.save(out / "split.json")
     split.plot(out / "split.png")
     ids = split.ids("train", training.Chips(windows=windows))
     train = index.where(np.isin(index.ids, ids), "train")
 
-    # 3. What they hold, for the model to scale by. Every tract counts the same, whatever its size.
+    # 3. A stream of those that train, in 32 MB. Every tract counts the same, whatever its size.
     every = training.Supervision(coverage=coverage, polygons=np.arange(len(tracts)))
     statistics = training_statistics(url, sample, windows, train, supervision=every)
-    print(statistics)
-
-    # 4. A stream of them that takes 32 MB, and none too near to what is tested.
     how = training.StreamSpec(batch=32, seed=seed, memory="32 MB")
     stream = training.ChipStream(
         url, sample, windows, train, how, supervision=every, held_out=split.guard()
     )
-    print(stream.describe())
+    print(index, split, statistics, stream, sep="\n\n")
 
-    # 5. NumPy: batches as the cube stores them. The first is drawn.
-    chips, weight = 0, 0.0
+    # 4. NumPy: batches as the cube stores them. The first is drawn.
+    chips = 0
     for batch in stream.epoch(0):
         if not chips:
             training.contact_sheet(batch, out / "sheet.png", sample=sample, cube_spec=stream.cube)
         chips += int((batch.chip >= 0).sum())
-        weight += float(batch.weight.sum())
-    print(f"NumPy: {chips} chips, whose pixels weigh {weight:.1f}; {stream.report}")
+    print(f"\nNumPy: {chips} chips; {stream.report}")
 
-    # 6. tf.data, and chips that are turned, shifted and lit anew in every step.
-    steps = (Dihedral(), Jitter(pixels=2), Brightness())
-    random = Augmentation.of(steps, stream.cube, sample, seed=seed)
-    model = augmented(network(stream, statistics), random)
+    # 5. tf.data, and Keras' own PyDataset for any backend; chips are turned and lit anew each time.
+    keras.utils.set_random_seed(seed)
+    random = Augmentation.of((Dihedral(), Brightness()), stream.cube, sample, seed=seed)
+    model = augmented(network(stream.cube, statistics, windows.size), random)
     model.compile(optimizer=keras.optimizers.Adam(0.01), loss="mse")
-    data = stream.tensorflow(epochs=epochs)
-    model.fit(data, steps_per_epoch=len(stream), epochs=epochs, shuffle=False, verbose=0)
+    model.fit(stream.tensorflow(epochs=2), epochs=2, steps_per_epoch=len(stream), verbose=0)
     print(f"tf.data: {stream.report}")
-
-    # 7. Keras' own PyDataset, for any backend.
-    learned = model.fit(stream.keras(first=epochs), epochs=1, shuffle=False, verbose=0)
-    print(f"PyDataset: loss {learned.history['loss'][-1]:.3f}; {stream.report}")
+    learned = model.fit(stream.keras(first=2), epochs=1, shuffle=False, verbose=0)
+    print(f"PyDataset: {stream.report}; loss {learned.history['loss'][-1]:.3f}")
 
 
 def build(url):
@@ -106,14 +95,13 @@ def build(url):
     return url, tracts, coverage
 
 
-def network(stream, statistics):
+def network(spec, statistics, size):
     """A very small network, from stored values to the logarithm of a density."""
-    stack, side = stream.cube.stack("predictors"), stream.windows.size
-    stored = keras.Input((side, side, len(BANDS)), dtype=stack.dtype, name=stack.name)
-    x = standardiser(statistics, stack)(stored)
+    stored = keras.Input((size, size, len(BANDS)), dtype="uint8", name="predictors")
+    x = standardiser(statistics, spec.stack("predictors"))(stored)
     x = keras.layers.Conv2D(16, 5, padding="same", activation="relu")(x)
     x = keras.layers.Conv2D(1, 1, bias_initializer=keras.initializers.Constant(8.0))(x)
-    return keras.Model({stack.name: stored}, x)
+    return keras.Model({"predictors": stored}, x)
 
 
 if __name__ == "__main__":

@@ -157,6 +157,13 @@ class TestWindows:
             ({"boxes": [[-1, 20, 0, 20]]}, "in the grid of 40 x 40 pixels. 1 of 1 do not"),
             ({"boxes": np.zeros((0, 4))}, "at least one partition. Received none"),
             ({"stride": 0}, "at least 1 pixel. Received size=8, stride=0"),
+            ({"size": 8.5}, "size is a whole number. Received 8.5"),
+            ({"boxes": [[0.6, 20, 0, 20]]}, "whole numbers .partition, 4.* float64 of shape"),
+            ({"boxes": [[0], [20], [0], [20]]}, r"\(partition, 4\).* of shape \(4, 1\)"),
+            (
+                {"boxes": [[0, 10, 0, 20], [20, 30, 0, 20], [9, 20, 12, 40]]},
+                "must share no pixel. 1 pairs of 3 do, first partitions 0 and 2",
+            ),
             ({"dense": np.array([1, 0])}, "each of the 2 partitions True or False"),
             ({"dense": np.array([True])}, "each of the 2 partitions True or False"),
         ],

@@ -153,6 +153,28 @@ class TestRefusals:
         with pytest.raises(SpecError, match=f"at least 1 pixel. Received {stride}"):
             Windows(shape=(40, 50), size=16, stride=stride)
 
+    @pytest.mark.parametrize(
+        ("change", "match"),
+        [
+            ({"size": 12.5}, "size is a whole number. Received 12.5"),
+            ({"stride": "8"}, "stride is a whole number. Received '8'"),
+            ({"stride": True}, "stride is a whole number. Received True"),
+            ({"shape": (3, 40, 50)}, r"a grid of two axes, \(y, x\). Received \(3, 40, 50\)"),
+            ({"shape": (40.5, 50)}, "shape is a whole number. Received 40.5"),
+        ],
+    )
+    def test_what_is_no_number_of_pixels_is_refused(self, change, match):
+        with pytest.raises(SpecError, match=match):
+            Windows(**{"shape": (40, 50), "size": 16, "stride": 8, **change})
+
+    def test_numbers_of_numpy_are_plain_ones(self):
+        windows = Windows(shape=(40, 50), size=np.int64(16), stride=np.uint8(8))
+        assert json.loads(json.dumps(windows.to_dict())) == {
+            "shape": [40, 50],
+            "size": 16,
+            "stride": 8,
+        }
+
     @pytest.mark.parametrize("ids", [[-1], [0, 4], [10**6]])
     def test_a_number_that_no_window_has_is_refused(self, ids):
         windows = Windows(shape=(20, 20), size=10, stride=10)

@@ -22,9 +22,10 @@ from inference.blending import taper
 from inference.predict import plan_predict, predict
 from tests import toy
 from training.bundle import MODEL_FILE, load_bundle
-from training.splits import contiguous_folds, write_folds
 from training.samples import SampleSpec
+from training.splits import contiguous_folds, write_folds
 from training.targets import Target
+from training.timings import Timing
 
 module = sys.modules["inference.predict"]  # the package's name for it is the function's
 WINDOWS = Windows(shape=toy.SHAPE, size=8, stride=4)
@@ -377,6 +378,27 @@ class TestRefusals:
     def test_a_window_larger_than_the_cube(self, city, models):
         with pytest.raises(SpecError, match="A window must fit the grid"):
             predict(city.url, LAYER, replace(models[0], window=200))
+
+    @pytest.mark.parametrize(
+        ("target", "timings", "match"),
+        [
+            (replace(toy.TARGET, per=None, transform="classes"), {}, "is of classes; apply"),
+            (replace(toy.TARGET, over="window"), {}, "is of one label a window; apply"),
+            (replace(toy.TARGET, change=True), {"label": ("2000", "2010")}, "is of changes; apply"),
+            (toy.TARGET, {"inputs": ("2000", "2010")}, "is of images of 2 periods; apply"),
+        ],
+    )
+    def test_models_of_anything_but_one_map_of_numbers(self, city, models, target, timings, match):
+        timing = Timing(**{"label": ("2010",), "inputs": ("2000",), **timings})
+        sample = replace(models[0].sample, target=target, timings=(timing,))
+        with pytest.raises(BundleError, match=match):
+            plan_predict(city.url, LAYER, replace(models[0], sample=sample))
+
+    def test_models_of_several_timings(self, city, models):
+        timings = tuple(Timing(label=("2010",), inputs=(year,)) for year in ("2000", "2010"))
+        sample = replace(models[0].sample, timings=timings)
+        with pytest.raises(BundleError, match="is of 2 timings; apply"):
+            plan_predict(city.url, LAYER, replace(models[0], sample=sample))
 
     @pytest.mark.parametrize("damage", ["missing", "cut short"])
     def test_a_model_file_that_is_damaged(self, city, tmp_path, damage):

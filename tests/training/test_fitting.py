@@ -19,9 +19,11 @@ from training.bundle import load_bundle, weights_digest
 from training.fitting import cross_validate, fit_fold
 from training.learning import FitSpec
 from training.models import unet
-from training.networks import mean_of
+from training.networks import assemble, mean_of
 from training.splits import SplitRules, contiguous_folds, split_by_polygons, whole_groups
 from training.stream import ChipStream
+from training.targets import TableTarget
+from training.timings import Timing
 
 TINY = partial(unet, widths=(4, 8))
 WINDOWS = Windows(shape=toy.SHAPE, size=8, stride=4)
@@ -173,6 +175,43 @@ class TestWhatIsTrained:
         fit_fold(city.url, toy.SAMPLE, without_validation, 0, fit, out=tmp_path, network=TINY)
         assert [t.watch for t in trainings] == [None]
 
+    def test_of_several_timings_the_windows_of_the_fold_train_and_no_others(
+        self, city, split, tmp_path, trainings
+    ):
+        timings = (
+            Timing(label=("2010",), inputs=("2000",)),
+            Timing(label=("2010",), inputs=("2010",)),
+        )
+        sample = replace(toy.SAMPLE, timings=timings)
+        fit_fold(city.url, sample, split, 0, FIT, out=tmp_path, network=TINY)
+        part = split.folds[0]
+        for stream, windows in (
+            (trainings[0].learn, part.train_windows),
+            (trainings[0].watch, part.validation_windows),
+        ):
+            assert stream.ids.tolist() == sorted(2 * w + t for w in windows for t in (0, 1))
+
+    @pytest.mark.parametrize(
+        ("target", "timing", "match"),
+        [
+            (replace(toy.TARGET, per=None, transform="classes"), {}, "The sample has classes; bu"),
+            (replace(toy.TARGET, over="window"), {}, "has one label a window; build"),
+            (toy.TARGET, {"inputs": ("2000", "2010")}, "has images of 2 periods; build"),
+            (toy.TARGET, {"label": ("2000", "2010")}, "has labels of 2 periods; build"),
+            (TableTarget(columns=("income",)), {}, "has no layer as its target; build"),
+        ],
+    )
+    def test_what_is_no_map_of_numbers_is_refused_before_anything_is_read(
+        self, city, split, monkeypatch, target, timing, match
+    ):
+        monkeypatch.setattr(fitting, "training_moments", _never)
+        timings = (Timing(**{"label": ("2010",), "inputs": ("2000",), **timing}),)
+        sample = replace(toy.SAMPLE, target=target, timings=timings)
+        with pytest.raises(SpecError, match=match):
+            fit_fold(city.url, sample, split, 0, FIT, out="never", network=TINY)
+        with pytest.raises(SpecError, match=match):
+            assemble(city.spec, sample, {}, TINY(8, 4, 1, seed=0))
+
     def test_every_fold_has_its_bundle_and_its_own_seed(self, city, split, tmp_path, trainings):
         bundles = cross_validate(
             city.url, toy.SAMPLE, split, FIT, out=tmp_path / "models", network=TINY
@@ -241,13 +280,37 @@ class Scripted:
     def __len__(self):
         return 4
 
+    def _parts(self, epochs):
+        labels = np.repeat(self.labels[:epochs], len(self)).astype("float32")
+        shape = (len(labels), 1, 1, 1, 1)
+        return np.ones(shape, "float32"), labels.reshape(shape), np.ones(shape[:-1], "float32")
+
     def tensorflow(self, *, epochs):
         import tensorflow as tf
 
-        labels = np.repeat(self.labels[:epochs], len(self)).astype("float32")
-        shape = (len(labels), 1, 1, 1, 1)
-        parts = (np.ones(shape, "float32"), labels.reshape(shape), np.ones(shape[:-1], "float32"))
-        return tf.data.Dataset.from_tensor_slices(parts)
+        return tf.data.Dataset.from_tensor_slices(self._parts(epochs))
+
+    def keras(self):
+        return Slices(self._parts(len(self.labels)), len(self))
+
+
+class Slices(keras.utils.PyDataset):
+    """Parts of arrays, so many an epoch, one epoch after the other."""
+
+    def __init__(self, parts, count):
+        super().__init__()
+        self.parts, self.count, self.epoch, self.given = parts, count, 0, 0
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        self.given = index + 1
+        return tuple(part[self.epoch * self.count + index] for part in self.parts)
+
+    def on_epoch_end(self):
+        if self.given == self.count and (self.epoch + 1) * self.count < len(self.parts[0]):
+            self.epoch, self.given = self.epoch + 1, 0
 
 
 def _one_weight():
@@ -287,6 +350,12 @@ def test_the_mean_of_members_is_the_mean_of_their_outputs(city, tmp_path):
     found = np.asarray(mean_of(members).predict_on_batch(chips))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert mean_of(members[:1]) is members[0]
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        mixed = mean_of([toy.bundle(city, tmp_path / str(n), seed=n).model() for n in (1, 2)])
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    assert mixed.output.dtype == "float32"
 
 
 class TestFitSpec:

@@ -224,6 +224,18 @@ class TestDestandardise:
         found = Destandardise(mean=8.0, std=3.0)((values - 8) / 3)
         np.testing.assert_allclose(keras.ops.convert_to_numpy(found), values, rtol=1e-5)
 
+    def test_under_mixed_precision_no_layer_loses_values(self):
+        keras.mixed_precision.set_global_policy("mixed_float16")
+        try:
+            layers = Destandardise(mean=1e5, std=1e4), _layer(STACKS["int32"], mean=(0, 0))
+        finally:
+            keras.mixed_precision.set_global_policy("float32")
+        standard = keras.ops.cast(np.full((1, 1, 1, 1), 0.5), "float16")
+        found = layers[0](standard), layers[1](np.full((1, 1, 1, 2), 2**24 + 1, "int32"))
+        assert [keras.backend.standardize_dtype(f.dtype) for f in found] == ["float32"] * 2
+        assert keras.ops.convert_to_numpy(found[0]).item() == 105_000
+        assert keras.ops.convert_to_numpy(found[1])[..., 0] == pytest.approx((2**24 + 1) / 4)
+
     def test_its_config_goes_there_and_back(self):
         layer = Destandardise(mean=8.0, std=3.0)
         assert Destandardise.from_config(layer.get_config()).get_config() == layer.get_config()

@@ -13,9 +13,9 @@ from training.targets import Target
 
 
 def _sample(inputs, **changes):
-    return replace(
-        SampleSpec.of(inputs, toy.TARGET, label_time="2010", input_time="2000"), **changes
-    )
+    times = {"label_time": "2010", "input_time": "2000"}
+    times |= {name: changes.pop(name) for name in times if name in changes}
+    return replace(SampleSpec.of(inputs, toy.TARGET, **times), **changes)
 
 
 def test_it_survives_a_round_trip_through_its_dict():

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cube.errors import SplitError
+from cube.errors import SpecError, SplitError
 from training.sampling import Balanced, Subset, balanced
 
 seeds = st.integers(0, 2**32 - 1)
@@ -198,3 +198,13 @@ def test_impossible_shares_and_lengths_are_refused():
         SplitError, match="from 1 to 2 chips, as many as there are. Received per_ep"
     ):
         Subset(ids=[4, 5], per_epoch=3, seed=0)
+    with pytest.raises(SpecError, match="per_epoch must be a whole number from 0. Received 1.5"):
+        Subset(ids=[4, 5], per_epoch=1.5, seed=0)
+    with pytest.raises(SpecError, match="per_epoch must be a whole number from 0. Received 2.5"):
+        make(per_epoch=2.5)
+    with pytest.raises(SpecError, match="seed must be a whole number from 0. Received -1"):
+        make(seed=-1)
+    with pytest.raises(SplitError, match="Chips are numbered from 0. Received numbers from -4 to"):
+        Subset(ids=[-4, 5], per_epoch=1, seed=0)
+    with pytest.raises(SplitError, match="Numbers of 2 different values are no classes"):
+        Balanced.of([0, 1, 2], [1.0, 1e300, 1.0], seed=0)

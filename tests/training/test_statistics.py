@@ -136,6 +136,22 @@ def test_a_band_or_label_without_an_observation_is_an_error(value, label):
         training_moments(url, _flat_sample(), WINDOWS, CHOSEN)
 
 
+def test_a_deviation_that_is_small_beside_the_mean_is_one_all_the_same():
+    values = 1e15 + np.random.default_rng(0).integers(0, 3, toy.SHAPE)
+    url = _flat_cube("memory://far", values, dtype="float64")
+    found = training_moments(url, _flat_sample(), WINDOWS, np.arange(len(WINDOWS)))["flat"]
+    assert found.std == pytest.approx([values.std()], rel=1e-6)
+
+
+@pytest.mark.parametrize("tile", [13, 512])
+def test_values_without_a_deviation_in_float64_are_an_error(monkeypatch, tile):
+    monkeypatch.setattr(statistics, "TILE", tile)
+    values = np.where(np.arange(toy.SHAPE[1]) % 2, 1e300, -1e300) * np.ones(toy.SHAPE)
+    url = _flat_cube(f"memory://vast{tile}", values, dtype="float64")
+    with pytest.raises(SplitError, match="no mean or deviation, from -1e.300 to 1e.300"):
+        training_moments(url, _flat_sample(), WINDOWS, np.arange(len(WINDOWS)))
+
+
 LEVELS = (0.0, 0.02, 0.5, 0.9, 1.0)
 DTYPES = ("uint8", "int8", "uint16", "int16", "int32", "uint32", "int64", "float32", "float64")
 

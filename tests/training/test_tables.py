@@ -253,7 +253,9 @@ BAD = {
     "'chip' must hold whole numbers from 0, none missing. It holds float64, 1": {
         "chip": [1, 2, np.nan]
     },
-    "'chip' must hold whole numbers from 0, none missing. It holds int64, 0": {"chip": [1, 2, -1]},
+    "'chip' must hold whole numbers from 0, none missing. It holds int64, from -1 to": {
+        "chip": [1, 2, -1]
+    },
     r"a list, each once. Received \['v', 'v'\]": {"columns": ["v", "v"]},
     "a list, each once. Received 'v'": {"columns": "v"},
 }
@@ -265,6 +267,32 @@ def test_tables_that_cannot_be_joined_are_refused(message):
     columns = given.pop("columns")
     with pytest.raises(SpecError, match=message):
         by_chip(pd.DataFrame(given), columns=columns)
+
+
+def test_keys_and_columns_that_name_nothing_or_several_are_refused():
+    frame = pd.DataFrame([[0, 1.0, 2.0]], columns=["chip", "v", "v"])
+    with pytest.raises(SpecError, match="There are 2 columns 'v'; one was expected"):
+        by_chip(frame, columns=["v"])
+    frame = pd.DataFrame({"chip": np.array([0, 2**63 + 1], "uint64"), "v": [1.0, 2.0]})
+    with pytest.raises(SpecError, match="It holds uint64, from 0 to 9223372036854775809, 0 miss"):
+        by_chip(frame, columns=["v"])
+    frame = pd.DataFrame({"window": [0, len(WINDOWS)], "v": [1.0, 2.0]})
+    with pytest.raises(
+        SpecError, match=rf"numbered from 0. Column 'window' goes up to {len(WINDOWS)}"
+    ):
+        by_window(frame, columns=["v"], chips=CHIPS)
+
+
+def test_nullable_numbers_and_keys_are_numbers():
+    frame = pd.DataFrame(
+        {
+            "chip": pd.array([3, 1], dtype="Int64"),
+            "i": pd.array([7, None], dtype="Int64"),
+            "b": pd.array([True, None], dtype="boolean"),
+        }
+    )
+    found = by_chip(frame, columns=["i", "b"]).rows([3, 1])
+    np.testing.assert_array_equal(found, [[7, 1], [np.nan, np.nan]])
 
 
 def test_periods_that_say_nothing_are_refused():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import geopandas as gpd
 import numpy as np
 import pandas as pd
@@ -14,7 +16,6 @@ import cube
 from cube.errors import PolygonError, SpecError
 from cube.windows import Windows
 from tests import toy
-from training import outline_periods as module
 from training.outline_periods import outline_periods
 from training.timings import Timing, mapped, nearest, pairs, same, sequence, sliding
 
@@ -38,18 +39,23 @@ class TestRules:
         assert pairs([("1", "2")], label=label) == (Timing(label=periods, inputs=("1", "2")),)
 
     def test_a_sequence_is_one_timing(self):
-        assert sequence("123", "3") == (Timing(label=("3",), inputs=("1", "2", "3")),)
-        assert sequence("12") == (Timing(label=(), inputs=("1", "2")),)
-        assert sequence("12", ("1", "2"))[0].label == ("1", "2")
+        assert sequence(["1", "2", "3"], "3") == (Timing(label=("3",), inputs=("1", "2", "3")),)
+        assert sequence(["1", "2"]) == (Timing(label=(), inputs=("1", "2")),)
+        assert sequence(["1", "2"], ("1", "2"))[0].label == ("1", "2")
 
     @pytest.mark.parametrize(
         ("label", "labels"),
         [("last", ["2", "3"]), ("first", ["1", "2"]), ("all", ["12", "23"])],
     )
     def test_sliding_runs(self, label, labels):
-        found = sliding("123", 2, label)
+        found = sliding(["1", "2", "3"], 2, label)
         assert [t.inputs for t in found] == [("1", "2"), ("2", "3")]
         assert ["".join(t.label) for t in found] == labels
+
+    def test_one_period_stands_for_a_list_of_one(self):
+        assert same("2010") == same(["2010"])
+        assert sequence("2010") == sequence(["2010"])
+        assert sliding("2010", 1) == same("2010")
 
     def test_a_map(self):
         assert mapped({"2010": "2000", "2012": ("2000", "2004")}) == (
@@ -63,8 +69,10 @@ class TestRules:
             (lambda: pairs([("1", "2", "3")]), "a first and a last period. Received"),
             (lambda: pairs(["2000"]), "a first and a last period. Received"),
             (lambda: pairs([("1", "2")], label="mid"), "label is one of both, first, last"),
-            (lambda: sliding("12", 3), "from 1 to 2 periods, .* Received 3"),
-            (lambda: sliding("12", 1, "mid"), "label is one of all, first, last"),
+            (lambda: sliding(["1", "2"], 3), "from 1 to 2 periods, .* Received 3"),
+            (lambda: sliding(["1", "2"], 1, "mid"), "label is one of all, first, last"),
+            (lambda: same([2010]), r"named as in the calendar, .* Received \[2010\]"),
+            (lambda: mapped({"2010": 2000}), "named as in the calendar, .* Received 2000"),
         ],
     )
     def test_what_is_no_rule_is_refused(self, make, match):
@@ -135,6 +143,7 @@ def _by_loop(outlines):
 class TestOutlines:
     @pytest.mark.parametrize("at_once", [10, 1 << 16])
     def test_each_window_gets_the_even_period_after_the_commonest_year(self, at_once, monkeypatch):
+        module = importlib.import_module("training.outline_periods")
         monkeypatch.setattr(module, "AT_ONCE", at_once)
         years = np.random.default_rng(1).integers(2000, 2010, 25).astype(float)
         years[3] = np.nan
@@ -165,6 +174,11 @@ class TestOutlines:
         periods = ["2000", "2002", "2004", "2008"]
         found = outline_periods(EVEN, WINDOWS, outlines, "year", periods=periods, rounding=rounding)
         assert set(found) == {period}
+
+    def test_windows_of_another_grid_are_refused(self):
+        windows = Windows(shape=(200, 104), size=12, stride=7)
+        with pytest.raises(SpecError, match=r"a grid of \(200, 104\), the cube on \(96, 104\)"):
+            outline_periods(EVEN, windows, _outlines([2000]), "year")
 
     @pytest.mark.parametrize(
         ("years", "match"),

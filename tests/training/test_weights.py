@@ -86,3 +86,17 @@ def test_what_weighs_nothing_definite_is_refused():
         chip_weights([1, 1], amounts=[1, 1])
     with pytest.raises(SplitError, match="1 of 3 chips have no weight"):
         chip_weights([1, 2], amounts=[1, 1]).of([1, 3, -1])
+    with pytest.raises(SplitError, match="Amounts of chips are numbers: could not convert"):
+        chip_weights([1, 2], amounts=["many", "few"])
+    with pytest.raises(SplitError, match="Classes of pixels are whole numbers. Received 0.5"):
+        pixel_weights({0.5: 3, 1: 4})
+    with pytest.raises(SplitError, match="Classes of pixels are whole numbers. Received 'forest'"):
+        pixel_weights({"forest": 3})
+    with pytest.raises(SplitError, match="numbered from 0. Received numbers from -1 to 2"):
+        chip_weights([-1, 2], classes=[1, 2])
+
+
+@pytest.mark.parametrize("unit", [1e-320, 1.0, 1e308])
+def test_amounts_of_any_size_weigh_in_proportion(unit):
+    found = chip_weights([1, 2, 3], amounts=np.array([1.0, 1.0, 0.5]) * unit).weights
+    np.testing.assert_allclose(found, [1.2, 1.2, 0.6], rtol=1e-3)

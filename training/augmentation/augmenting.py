@@ -61,6 +61,7 @@ class Augmentation(keras.layers.Layer):
             name: Packing(**given) if isinstance(given, Mapping) else given
             for name, given in stacks.items()
         }
+        _check_dtypes(self.stacks)
         self.seed = int(seed)
         self.counts = [step.count(self.stacks) for step in self.steps]
         self.generator = keras.random.SeedGenerator(self.seed)
@@ -137,18 +138,23 @@ class Augmentation(keras.layers.Layer):
             lambda before, after: before.then(after),
             [step.placement(share, side=side) for step, share in moves],
         )
-        sources = placed.sources(side)
+        whole = all(step.whole for step, _ in moves)
         exact = all(step.exact for step, _ in moves)
+        sources = placed.sources(side)  # which costs a compiled step nothing if it is not used
+
+        def moved(values: Any, outside: Any) -> Any:
+            if whole:
+                return placement.symmetrical(values, placed)
+            return placement.nearest(values, sources, outside)
+
         for name, packing in self.stacks.items():
             if exact:
-                arrays[name] = placement.nearest(arrays[name], sources, filled(packing))
+                arrays[name] = moved(arrays[name], filled(packing))
             else:
                 arrays[name] = placement.interpolated(arrays[name], sources, packing)
         if _is_map(label):
-            label = placement.nearest(label, sources, ops.cast(0, label.dtype))
-            plane = ops.expand_dims(weight, -1)
-            plane = placement.nearest(plane, sources, ops.cast(0, weight.dtype))
-            weight = ops.squeeze(plane, -1)
+            label = moved(label, ops.cast(0, label.dtype))
+            weight = moved(ops.expand_dims(weight, -1), ops.cast(0, weight.dtype))[..., 0]
         return arrays, label, weight
 
     def _check(self, inputs: Any, label: Any, weight: Any) -> None:
@@ -186,6 +192,13 @@ class Augmentation(keras.layers.Layer):
 
 def _is_map(label: Any) -> bool:
     return label is not None and len(label.shape) == 4
+
+
+def _check_dtypes(stacks: Mapping[str, Packing]) -> None:
+    if wide := [name for name, packing in stacks.items() if packing.dtype == "uint64"]:
+        raise SpecError(
+            f"Keras cuts uint64 down to 32 bits; store {', '.join(wide)} as int64 or narrower."
+        )
 
 
 def _check_stack(name: str, stored: Any, packing: Packing) -> None:

@@ -27,7 +27,9 @@ def splitmix64(state: npt.ArrayLike) -> Words:
     return mixed.reshape(np.shape(state))
 
 
-def chip_draws(seed: int, epoch: int, chips: npt.ArrayLike, count: int) -> npt.NDArray[np.float32]:
+def chip_draws(
+    seed: int, epoch: int, chips: npt.ArrayLike, count: int, *, turns: npt.ArrayLike = 0
+) -> npt.NDArray[np.float32]:
     """Uniform numbers in [0, 1) for each chip, float32 (chip, count).
 
     Args:
@@ -35,6 +37,8 @@ def chip_draws(seed: int, epoch: int, chips: npt.ArrayLike, count: int) -> npt.N
         epoch: From 0.
         chips: Chip numbers, integers (chip,); -1 stands for filling.
         count: Numbers for each chip; the first are the same for any count.
+        turns: How often each chip came before in the epoch, integers (chip,) or one for all; so
+            that a chip that is drawn several times is changed otherwise each time.
 
     Raises:
         SpecError: The seed or the epoch is out of range.
@@ -44,7 +48,9 @@ def chip_draws(seed: int, epoch: int, chips: npt.ArrayLike, count: int) -> npt.N
             raise SpecError(f"{name} must be from 0 to 2**63 - 1. Received {value}.")
     stream = splitmix64(splitmix64(np.uint64(seed)) ^ np.uint64(epoch))
     numbers = np.asarray(chips, dtype="int64").astype("uint64")
-    first = splitmix64(stream ^ numbers)[:, None]
+    first = splitmix64(stream ^ numbers)
+    before = np.broadcast_to(np.asarray(turns, dtype="int64").astype("uint64"), first.shape)
+    first = np.where(before > 0, splitmix64(first ^ before), first)[:, None]
     words = splitmix64(first + np.arange(count, dtype="uint64") * _GOLDEN)
     # 24 bits: as many as float32 holds without rounding up to 1.
     return (words >> np.uint64(40)).astype("float32") * np.float32(2**-24)

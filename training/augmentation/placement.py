@@ -113,6 +113,24 @@ def cropped(draws: Any, *, low: float, high: float, side: int) -> Placement:
     return Placement(yy=fraction, yx=zero, xy=zero, xx=fraction, y0=y0, x0=x0)
 
 
+def symmetrical(values: Any, placed: Placement) -> Any:
+    """Chips turned and mirrored: the same as :func:`nearest`, but with no outside to look for.
+
+    Args:
+        values: (batch, [time,] y, x, channel), any dtype.
+        placed: A symmetry of the square for each chip.
+    """
+    side = ops.shape(values)[-2]
+    # Pixels of a chip follow one another, so the source of the next is a fixed number away.
+    down, right = (
+        ops.reshape(ops.cast(y * side + x, "int32"), (-1, 1, 1))
+        for y, x in ((placed.yy, placed.xy), (placed.yx, placed.xx))
+    )
+    first = (side + 1 - down - right) * (side - 1) // 2
+    step = ops.arange(side, dtype="int32")
+    return _taken(values, first + down * step[:, None] + right * step)
+
+
 def nearest(values: Any, sources: tuple[Any, Any], outside: Any) -> Any:
     """Values of the nearest source pixels, to the bit.
 
@@ -141,6 +159,8 @@ def interpolated(values: Any, sources: tuple[Any, Any], packing: Packing) -> Any
     part = [place - floor for place, floor in zip(sources, whole, strict=True)]
     total: Any = 0.0
     seen: Any = 0.0
+    lowest: Any = np.inf
+    highest: Any = -np.inf
     for dy, dx in product((0, 1), repeat=2):
         weight = (part[0] if dy else 1.0 - part[0]) * (part[1] if dx else 1.0 - part[1])
         weight = _over_channels(weight, values)
@@ -152,7 +172,11 @@ def interpolated(values: Any, sources: tuple[Any, Any], packing: Packing) -> Any
         weight = ops.where(counts, ops.cast(weight, exact.dtype), ops.zeros_like(exact))
         seen = seen + weight
         total = total + weight * ops.where(counts, exact, ops.zeros_like(exact))
+        lowest = ops.minimum(lowest, ops.where(counts, exact, np.inf))
+        highest = ops.maximum(highest, ops.where(counts, exact, -np.inf))
     mean = total / ops.where(seen > 0, seen, ops.ones_like(seen))
+    # Rounding would make noise of a constant.
+    mean = ops.maximum(ops.minimum(mean, highest), lowest)
     return ops.where(seen >= 0.5, stored_as(mean, packing), filled(packing))
 
 
@@ -162,15 +186,20 @@ def _gathered(values: Any, y: Any, x: Any) -> tuple[Any, Any]:
     Returns:
         Values of the shape that came; bool (batch, [1,] side, side, 1).
     """
-    shape = ops.shape(values)
-    side, frames = shape[-2], shape[0] * (shape[1] if len(shape) == 5 else 1)
+    side = ops.shape(values)[-2]
     inside = (y >= 0) & (y < side) & (x >= 0) & (x < side)
     rows, cols = (ops.cast(ops.clip(place, 0, side - 1), "int32") for place in (y, x))
-    flat = ops.reshape(rows * side + cols, (-1, 1, side * side))
-    first = ops.reshape(ops.arange(frames, dtype="int32") * (side * side), (shape[0], -1, 1))
-    pixels = ops.reshape(values, (-1, shape[-1]))
-    taken = ops.take(pixels, ops.reshape(flat + first, (-1,)), axis=0)
-    return ops.reshape(taken, shape), _over_channels(inside, values)
+    return _taken(values, rows * side + cols), _over_channels(inside, values)
+
+
+def _taken(values: Any, numbers: Any) -> Any:
+    """Pixels by their number in the chip, int32 (batch, side, side), in the shape that came."""
+    shape = ops.shape(values)
+    area, frames = shape[-2] * shape[-3], shape[0] * (shape[1] if len(shape) == 5 else 1)
+    first = ops.reshape(ops.arange(frames, dtype="int32") * area, (shape[0], -1, 1))
+    flat = ops.reshape(numbers, (-1, 1, area)) + first
+    taken = ops.take(ops.reshape(values, (-1, shape[-1])), ops.reshape(flat, (-1,)), axis=0)
+    return ops.reshape(taken, shape)
 
 
 def _over_channels(plane: Any, values: Any) -> Any:

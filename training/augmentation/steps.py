@@ -28,9 +28,11 @@ class Move:
 
     Attributes:
         exact: Pixels go to pixels, so that stored values need no interpolation.
+        whole: Nothing leaves the chip: a symmetry of the square.
     """
 
     exact: ClassVar[bool] = True
+    whole: ClassVar[bool] = False
 
     def count(self, stacks: Stacks) -> int:
         """Uniform numbers that a chip needs."""
@@ -55,6 +57,7 @@ class Flip(Move):
     """
 
     along: Literal["x", "y", "both"] = "both"
+    whole: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.along not in ("x", "y", "both"):
@@ -79,6 +82,8 @@ class Flip(Move):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dihedral(Move):
     """One of the 8 symmetries of the square, all as likely: quarter turns, and mirrored."""
+
+    whole: ClassVar[bool] = True
 
     def count(self, stacks: Stacks) -> int:
         """One."""
@@ -313,6 +318,20 @@ class BandDropout(Radiometric):
                 f"A band is dropped with a probability between 0 and 1. Received "
                 f"probability={self.probability}."
             )
+
+    def count(self, stacks: Stacks) -> int:
+        """One for each band.
+
+        Raises:
+            SpecError: There is one band, which is never dropped.
+        """
+        bands = Radiometric.count(self, stacks)
+        if bands < 2:
+            raise SpecError(
+                f"BandDropout never drops all bands, so it needs 2 or more. Received "
+                f"{', '.join(self.among(stacks)) or 'none'} of {bands} band."
+            )
+        return bands
 
     def applied(self, arrays: Arrays, draws: Any, *, stacks: Stacks) -> dict[str, Any]:
         """See :class:`Radiometric`."""

@@ -42,16 +42,20 @@ def stored_as(values: Any, packing: Packing) -> Any:
     if packing.nodata is None:
         return ops.cast(values, packing.dtype)
     info = np.iinfo(packing.dtype)
-    low, high = _representable(info, keras.backend.standardize_dtype(values.dtype))
+    dtype = keras.backend.standardize_dtype(values.dtype)
+    low, high = _representable(info, dtype)
     rounded = ops.clip(ops.round(values), low, high)
     nodata = float(packing.nodata)
+    # One step of a float may be more than 1: 2**63 - 1 is nearest to 2**63.
+    step = max(1.0, float(np.spacing(np.dtype(dtype).type(abs(nodata)))))
     if packing.nodata == info.min:
         above = ops.ones_like(rounded)
     elif packing.nodata == info.max:
         above = -ops.ones_like(rounded)
     else:
         above = ops.where(values >= nodata, 1.0, -1.0)
-    apart = ops.where(rounded == nodata, rounded + ops.cast(above, rounded.dtype), rounded)
+    above = step * ops.cast(above, rounded.dtype)
+    apart = ops.where(rounded == nodata, rounded + above, rounded)
     return ops.cast(apart, packing.dtype)
 
 

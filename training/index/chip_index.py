@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from cube.errors import SpecError, SplitError
 from cube.spec import CubeSpec, grid_to_dict
 from cube.windows import WindowSet
-from training.index import files, overlaps, summary
+from training.index import expressions, files, overlaps, summary
 from training.samples import SampleSpec
 
 if TYPE_CHECKING:
@@ -82,36 +81,14 @@ class ChipIndex:
         """Chips for which an expression over the columns is true.
 
         Args:
-            expression: As for :meth:`pandas.DataFrame.query`, such as
-                ``"valid_share > 0.9 and label_share > 0.1"``. What is missing is not true.
+            expression: Comparisons, arithmetic, ``and``, ``or``, ``not``, ``in``, such as
+                ``"valid_share > 0.9 and label in ['2000', '2010']"``. What depends on a missing
+                value is not true, and neither is its contrary; :meth:`where` finds what is missing.
 
         Raises:
-            SplitError: It names no column, is no condition, or leaves no chip.
+            SplitError: It names no column, is no condition, calls anything, or leaves no chip.
         """
-        try:
-            # Not numexpr, which knows no text and not every operator.
-            found = self.frame.eval(expression, engine="python", local_dict={}, global_dict={})
-        except (pd.errors.UndefinedVariableError, KeyError) as error:
-            raise SplitError(
-                f"{expression!r} names a column that is not there: {error.args[0]}. There are: "
-                f"{', '.join(self._columns)}."
-            ) from error
-        except Exception as error:
-            # pandas hands on whatever the parser or the operation says.
-            raise SplitError(
-                f"{expression!r} is no condition on columns, such as 'valid_share > 0.9': {error}."
-            ) from error
-        mask = found if isinstance(found, pd.Series) else pd.Series([found])
-        if len(mask) != len(self) or not pd.api.types.is_bool_dtype(mask):
-            raise SplitError(
-                f"{expression!r} must be true or false of each chip, such as 'valid_share > 0.9'. "
-                f"It gives {getattr(found, 'dtype', type(found).__name__)}."
-            )
-        return self._kept(mask.fillna(False).to_numpy(bool), expression)
-
-    @property
-    def _columns(self) -> list[str]:
-        return [str(name) for name in self.frame.columns if name != "geometry"]
+        return self._kept(expressions.condition(self.frame, expression), expression)
 
     def where(self, mask: npt.ArrayLike, name: str) -> ChipIndex:
         """Chips at which a mask is true.
@@ -182,14 +159,58 @@ class ChipIndex:
             SplitError: They are more or fewer, or the column is there already.
         """
         given = np.asarray(values)
-        windows = int(self.facts["chips"]) // len(self.facts["sample"]["timings"])
-        if name in self.frame or given.shape != (windows,):
+        if name in self.frame or given.shape != (self.windows,):
             raise SplitError(
-                f"A new column has a name of its own and a value for each of {windows:,} windows. "
+                f"A new column has a name of its own and a value for each of {self.windows:,} "
+                f"windows. "
                 f"Received {name!r} of shape {given.shape}."
             )
         chosen = given[self.frame["window"].to_numpy("int64")]
         return replace(self, frame=self.frame.assign(**{name: chosen}))
+
+    @property
+    def windows(self) -> int:
+        """How many windows were indexed, also those whose chips were filtered out."""
+        return int(self.facts["chips"]) // len(self.facts["sample"]["timings"])
+
+    @property
+    def chips_per_window(self) -> npt.NDArray[np.int64]:
+        """Chips that each window still has, int64 (window,); a split balances by them.
+
+        A split is of all windows. With ``balance="label", label=index.chips_per_window`` its
+        shares are of the chips that filters left.
+        """
+        return np.bincount(self.frame["window"].to_numpy("int64"), minlength=self.windows)
+
+    def per_window(self, column: str) -> npt.NDArray[np.object_]:
+        """A column by window, as splits take classes, clusters and labels.
+
+        Args:
+            column: Of the frame, the same at all timings of a window that are left.
+
+        Returns:
+            Object (window,); None where a window has no chip left, or no value.
+
+        Raises:
+            SplitError: There is no such column, or it differs among the timings of a window.
+        """
+        if column not in self.frame or column == "geometry":
+            raise SplitError(
+                f"There is no column {column!r}. There are: "
+                f"{', '.join(map(str, self.frame.columns.drop('geometry')))}."
+            )
+        window = self.frame["window"].to_numpy("int64")
+        values = self.frame[column].to_numpy(object)
+        values[self.frame[column].isna().to_numpy()] = None
+        out = np.full(self.windows, None, dtype=object)
+        out[window] = values
+        differ = np.unique(window[out[window] != values])
+        if len(differ):
+            raise SplitError(
+                f"{column!r} differs among the timings of {len(differ)} windows, first of window "
+                f"{differ[0]}; choose one timing with query."
+            )
+        return out
 
     def check(self, spec: CubeSpec, sample: SampleSpec, windows: WindowSet) -> None:
         """Refuse to be used with another cube, other inputs or other windows.

@@ -39,7 +39,10 @@ def write(
     table = parquet.read_table(plain)
     metadata = {**table.schema.metadata, KEY: json.dumps(state, allow_nan=False).encode()}
     with whole_file(file, overwrite=overwrite) as partial:
-        parquet.write_table(table.replace_schema_metadata(metadata), partial)
+        # Without checksums a flipped bit is read as another number.
+        parquet.write_table(
+            table.replace_schema_metadata(metadata), partial, write_page_checksum=True
+        )
     return str(file)
 
 
@@ -57,8 +60,9 @@ def read(path: str | os.PathLike[str]) -> tuple[gpd.GeoDataFrame, dict[str, Any]
     try:
         # Errors of Arrow are ValueErrors and OSErrors.
         state = json.loads((parquet.read_schema(file).metadata or {})[KEY])
-        return gpd.read_parquet(file), state
-    except (KeyError, ValueError, OSError) as error:
+        frame = gpd.read_parquet(file, page_checksum_verification=True)
+        return frame, {"facts": dict(state["facts"]), "history": list(state["history"])}
+    except (KeyError, TypeError, ValueError, OSError) as error:
         raise StoreError(
-            f"{str(file)!r} is no chip index; give a file that ChipIndex.save wrote."
+            f"{str(file)!r} is no chip index, or is damaged; give a file that ChipIndex.save wrote."
         ) from error

@@ -13,7 +13,6 @@ import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import shapely
 
 from cube import ledger, urls
 from cube.errors import CubeError, SpecError
@@ -21,7 +20,7 @@ from cube.regions import Region, tiles
 from cube.run import run_tasks
 from cube.spec import CubeSpec, crs_text, grid_to_dict
 from cube.template import read_spec
-from cube.windows import WindowSet
+from cube.windows import WindowSet, window_boxes
 from training.index import summing
 from training.index.boxes import BoxValues, Needed
 from training.index.chip_index import ALWAYS, ChipIndex
@@ -280,9 +279,7 @@ def _frame(spec: CubeSpec, windows: WindowSet, timings: int, columns: Columns) -
     """One row a chip."""
     window = np.arange(len(windows)).repeat(timings)
     origins = windows.origins()
-    t = spec.grid.transform
-    left, top = t.c + origins[:, 1] * t.a, t.f + origins[:, 0] * t.e
-    boxes = shapely.box(left, top + windows.size * t.e, left + windows.size * t.a, top)
+    boxes = window_boxes(spec.grid, origins, windows.size)
     row, col = origins.repeat(timings, axis=0).T
     first = {"chip": np.arange(len(window)), "window": window, "row": row, "col": col}
     return gpd.GeoDataFrame(

@@ -1,14 +1,16 @@
 """Splits: which windows train, watch and are scored, by place, with a buffer, checked."""
 
+from training.splits.areas import FoldSplit
 from training.splits.cells import split_by_cells
 from training.splits.chance import split_random
 from training.splits.clusters import split_by_clusters
 from training.splits.groups import contiguous_folds, split_by_place, whole_groups, write_folds
 from training.splits.leaks import LeakGuard, check_leaks, note_of, separation
 from training.splits.loading import load_split
+from training.splits.parts import SplitChips
 from training.splits.periods import TimeSplit, split_by_time
 from training.splits.places import Fold, PlaceFold, PlaceSplit, WindowSplit
-from training.splits.polygons import FoldSplit, Split, SplitRules, split_by_polygons
+from training.splits.polygons import Split, SplitRules, split_by_polygons
 from training.splits.regions import split_by_regions
 from training.splits.rules import PlaceRules, quantile_bins
 
@@ -20,6 +22,7 @@ __all__ = [
     "PlaceRules",
     "PlaceSplit",
     "Split",
+    "SplitChips",
     "SplitRules",
     "TimeSplit",
     "WindowSplit",

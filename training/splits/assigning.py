@@ -30,14 +30,15 @@ def assign(loads: npt.ArrayLike, fractions: npt.ArrayLike, *, seed: list[int]) -
     amounts = amounts[:, total > 0] / total[total > 0]
     held = np.zeros((len(share), amounts.shape[1]))
     part = np.full(len(amounts), -1, dtype="int64")
+    empty = np.ones(len(share), dtype=bool)
     order = _largest_first(amounts, seed)
     for done, place in enumerate(order):
         growth = _growth(amounts[place], held, share)
-        empty = np.bincount(part[order[:done]], minlength=len(share)) == 0
         if len(order) - done <= empty.sum():
             growth[~empty] = np.inf
         part[place] = growth.argmin()
         held[part[place]] += amounts[place]
+        empty[part[place]] = False
     return part
 
 

@@ -10,7 +10,7 @@ from cube.errors import SplitError
 from cube.windows import WindowSet
 from training.splits.dividing import divide
 from training.splits.places import Places, PlaceSplit
-from training.splits.rules import PlaceOptions, PlaceRules, buffer_of
+from training.splits.rules import PlaceOptions, PlaceRules, buffer_of, whole
 
 
 def split_by_cells(
@@ -46,6 +46,7 @@ def cells(windows: WindowSet, cell_px: int, buffer_px: int | None) -> Places:
     Raises:
         SplitError: A cell is smaller than a window.
     """
+    cell_px = whole("cell_px", cell_px)
     if cell_px < windows.size:
         raise SplitError(
             f"A cell must hold a window, {windows.size} px. Received cell_px={cell_px}."

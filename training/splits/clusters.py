@@ -11,7 +11,7 @@ from cube.errors import SplitError
 from cube.windows import WindowSet
 from training.splits.dividing import divide
 from training.splits.places import Places, PlaceSplit
-from training.splits.rules import PlaceOptions, PlaceRules, codes_of
+from training.splits.rules import PlaceOptions, PlaceRules, codes_of, whole
 
 
 def split_by_clusters(
@@ -32,8 +32,8 @@ def split_by_clusters(
             :func:`training.splits.dividing.divide`.
     """
     rules = PlaceRules(**options)
-    if isinstance(clusters, int):
-        return divide(_found(windows, clusters, seed=rules.seed), rules)
+    if np.ndim(clusters) == 0:
+        return divide(_found(windows, whole("clusters", clusters), seed=rules.seed), rules)
     return divide(_given(windows, clusters), rules)
 
 

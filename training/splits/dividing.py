@@ -76,7 +76,10 @@ def place_loads(places: Places, rules: PlaceRules) -> FloatArray:
 def _amounts(places: Places, rules: PlaceRules) -> FloatArray:
     """What shares are of, float64 (window,)."""
     if rules.label is not None:
-        amount = labels_of(places.windows, rules.label, "label").astype("float64")
+        given = labels_of(places.windows, rules.label, "label")
+        if given.dtype.kind not in "biuf":
+            raise SplitError(f"label holds amounts, numbers. Received {given.dtype}.")
+        amount = given.astype("float64")
         inside = amount[places.of_window >= 0]
         if not (np.isfinite(inside) & (inside >= 0)).all() or not inside.sum() > 0:
             wrong = int((~(np.isfinite(inside) & (inside >= 0))).sum())
@@ -171,6 +174,8 @@ def check_filled(split: PlaceSplit, advice: str) -> None:
 def _check_classes(split: PlaceSplit, labels: npt.ArrayLike, name: str) -> None:
     """Refuse a part without a class that exists."""
     codes, names = codes_of(split.windows, labels, name)
+    if not names:
+        raise SplitError(f"{name} names the class of no window; leave it out, or name some.")
     for part in split.folds:
         for role in PARTS:
             ids = getattr(part, f"{role}_windows")

@@ -204,3 +204,7 @@ class LeakGuard:
                 tested=self.tested,
             )
         return near
+
+    def check_chips(self, chips: Chips, ids: npt.ArrayLike) -> int:
+        """As :meth:`check`, of the windows of chips."""
+        return self.check(np.unique(chips.window_of(ids)))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from cube.coverage import Coverage
-from cube.errors import SplitError
+from cube.errors import CubeError, SplitError
 from cube.windows import Windows, WindowSet
 from training.splits import manifest
 from training.splits.periods import TimeSplit
@@ -36,6 +36,20 @@ def load_split(
             needed, or given in vain.
     """
     data = manifest.read(path)
+    try:
+        return _rebuilt(data, windows, coverage)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, CubeError):
+            raise
+        raise SplitError(
+            f"{str(path)!r} is no manifest of a split that this version knows: {error!r}. Make the "
+            f"split again."
+        ) from error
+
+
+def _rebuilt(
+    data: Mapping[str, Any], windows: WindowSet | None, coverage: Coverage | None
+) -> PlaceSplit | Split | TimeSplit:
     if "place" in data:
         _refuse("coverage", coverage, "It is a split of windows, not of polygons")
         return _checked(PlaceSplit.from_dict(data, _windows(data, windows)), data)

@@ -40,7 +40,11 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StoreError(f"A split as JSON was expected at {str(path)!r}: {error}.") from error
-    if not isinstance(data, dict) or not {"kind", "folds", "digest"} <= set(data):
+    if (
+        not isinstance(data, dict)
+        or not {"kind", "folds", "digest"} <= set(data)
+        or not data["folds"]
+    ):
         raise SplitError(f"{str(path)!r} is no manifest of a split; write one with split.save.")
     said = data.pop("digest")
     if digest(data) != said:

@@ -13,10 +13,12 @@ import numpy.typing as npt
 from cube.errors import SplitError
 from cube.spec import CubeSpec, digest
 from training.chips import Chips
+from training.index.chip_index import ChipIndex
 from training.samples import SampleSpec
 from training.splits import manifest
-from training.splits.rules import PARTS
-from training.timings import Timing
+from training.splits.parts import SplitChips, check_part
+from training.splits.rules import PARTS, whole
+from training.timings import Timing, listed
 
 IntArray = npt.NDArray[np.int64]
 Numbers = tuple[int, ...]
@@ -69,8 +71,7 @@ class TimeSplit:
         Raises:
             SplitError: There is no such part, or the chips have another number of timings.
         """
-        if part not in PARTS:
-            raise SplitError(f"Parts are train, validation and test. Received {part!r}.")
+        check_part(part)
         if chips.timings != len(self.timings):
             raise SplitError(
                 f"The split is of {len(self.timings)} timings. Received chips of {chips.timings}."
@@ -78,6 +79,30 @@ class TimeSplit:
         where = np.arange(len(chips.windows)) if windows is None else np.asarray(windows)
         ids = chips.of_windows(np.sort(where))
         return ids[np.isin(chips.timing_of(ids), getattr(self, f"{part}_timings"))]
+
+    def part(
+        self,
+        name: str,
+        chips: Chips,
+        *,
+        windows: npt.ArrayLike | None = None,
+        index: ChipIndex | None = None,
+    ) -> SplitChips:
+        """Chips of one part, to stream them: they check themselves for periods of test chips.
+
+        Args:
+            name: ``train``, ``validation`` or ``test``.
+            chips: Of a sample with these timings.
+            windows: Ids of windows, see :meth:`ids`.
+            index: Leaves chips that it does not hold out.
+
+        Raises:
+            SplitError: See :meth:`ids`; or nothing is left.
+        """
+        ids = self.ids(name, chips, windows=windows)
+        guard = None if name == "test" else TimeGuard(split=self)
+        found = SplitChips(name=name, kind=self.kind, chips=chips, ids=ids, guard=guard)
+        return found.within(index)
 
     def to_dict(self) -> dict[str, Any]:
         """The manifest, JSON-able."""
@@ -119,6 +144,33 @@ class TimeSplit:
         return f"{self.kind}, {self.gap_periods} periods between: {'; '.join(named)}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeGuard:
+    """Watches over the timings that are streamed.
+
+    Attributes:
+        split: Whose test chips are scored.
+    """
+
+    split: TimeSplit
+
+    def check_chips(self, chips: Chips, ids: npt.ArrayLike) -> int:
+        """Refuse chips that share a period with a test chip, or come too near to one; gives 0.
+
+        Raises:
+            SplitError: The message names the timings.
+        """
+        used = np.unique(chips.timing_of(ids))
+        near = ~self.split.apart[np.ix_(used, np.array(self.split.test_timings))].all(axis=1)
+        if near.any():
+            named = ", ".join(str(self.split.timings[k]) for k in used[near])
+            raise SplitError(
+                f"Leak: {named} use periods of test chips, or come nearer than "
+                f"{self.split.gap_periods} periods to them. Take the parts of one split."
+            )
+        return 0
+
+
 def split_by_time(
     sample: SampleSpec,
     spec: CubeSpec,
@@ -144,7 +196,7 @@ def split_by_time(
         SplitError: A timing names no period; a period is in two parts; or a part has no timing.
     """
     calendar = tuple(period.label for period in spec.calendar)
-    wanted = {"test": tuple(test_periods), "validation": tuple(validation_periods)}
+    wanted = {"test": listed(test_periods), "validation": listed(validation_periods)}
     _check_periods(sample, spec, wanted, gap_periods)
     conflict = _conflicts(sample.timings, calendar, gap_periods)
     test = _of_periods(sample.timings, wanted["test"])
@@ -188,8 +240,7 @@ def _free(
 def _check_periods(
     sample: SampleSpec, spec: CubeSpec, wanted: Mapping[str, Numbers | tuple[str, ...]], gap: int
 ) -> None:
-    if gap < 0:
-        raise SplitError(f"gap_periods must be 0 or more. Received {gap}.")
+    whole("gap_periods", gap)
     for period in [*wanted["test"], *wanted["validation"]]:
         spec.time_index(str(period))
     both = {*wanted["test"]} & {*wanted["validation"]}

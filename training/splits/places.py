@@ -15,8 +15,10 @@ from cube.errors import SplitError
 from cube.spec import digest
 from cube.windows import WindowSet
 from training.chips import Chips
+from training.index.chip_index import ChipIndex
 from training.splits import manifest
 from training.splits.leaks import RANDOM, LeakGuard, nearer, note_of
+from training.splits.parts import SplitChips, check_part, check_windows
 from training.splits.rules import PARTS
 
 IntArray = npt.NDArray[np.int64]
@@ -236,15 +238,30 @@ class PlaceSplit:
         Raises:
             SplitError: There is no such part or fold, or the chips have other windows.
         """
-        if part not in PARTS:
-            raise SplitError(f"Parts are train, validation and test. Received {part!r}.")
-        if chips.windows.to_dict() != self.windows.to_dict():
-            raise SplitError(
-                f"The split is of windows {self.windows.to_dict()}. Received chips of "
-                f"{chips.windows.to_dict()}."
-            )
+        check_part(part)
+        check_windows(self.windows, chips)
         chosen: IntArray = getattr(self.fold(fold), f"{part}_windows")
         return chips.of_windows(chosen)
+
+    def part(
+        self, name: str, chips: Chips, *, fold: int = 0, index: ChipIndex | None = None
+    ) -> SplitChips:
+        """Chips of one part, to stream them: they check themselves for leaks.
+
+        Args:
+            name: ``train``, ``validation`` or ``test``.
+            chips: Of the same windows.
+            fold: Which fold.
+            index: Leaves chips that it does not hold out.
+
+        Raises:
+            SplitError: See :meth:`ids`; or nothing is left.
+        """
+        ids = self.ids(name, chips, fold=fold)
+        kind = self.kind if len(self.folds) == 1 else f"{self.kind}, fold {fold + 1}"
+        guard = None if name == "test" else self.guard(fold)
+        found = SplitChips(name=name, kind=kind, chips=chips, ids=ids, guard=guard, note=self.note)
+        return found.within(index)
 
     def fold(self, number: int) -> PlaceFold:
         """One fold by its number.

@@ -19,43 +19,16 @@ import numpy.typing as npt
 from cube.coverage import Coverage
 from cube.errors import SplitError
 from cube.spec import digest
-from cube.windows import Windows, box_sums, footprint
+from cube.windows import Windows, footprint
+from training.chips import Chips
+from training.index.chip_index import ChipIndex
 from training.splits import manifest
+from training.splits.areas import Area, FoldSplit, check_folds, owner_of, whole_inside
 from training.splits.leaks import RANDOM, LeakGuard, check_leaks, note_of
+from training.splits.parts import SplitChips, check_part, check_windows
 from training.splits.rules import buffer_of
 
 IntArray = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoldSplit:
-    """One fold: what trains, what stops the training, what is scored.
-
-    Attributes:
-        fold: Its number, from 0.
-        train_windows: Ids of windows that hold a pixel of a training polygon.
-        validation_windows: Ids of windows that hold a pixel of a validation
-            polygon; they lie in the training area and may overlap its windows.
-        test_windows: Ids of windows that hold a pixel of a test polygon.
-        train_polygons: Polygons that the model learns from.
-        validation_polygons: Polygons that decide when to stop: in the training
-            area, but not learned from. They are never scored.
-        test_polygons: Polygons that are scored.
-    """
-
-    fold: int
-    train_windows: IntArray
-    validation_windows: IntArray
-    test_windows: IntArray
-    train_polygons: IntArray
-    validation_polygons: IntArray
-    test_polygons: IntArray
-
-    @property
-    def fitted_polygons(self) -> IntArray:
-        """Training and validation polygons: what every method of this fold may use."""
-        return np.sort(np.concatenate([self.train_polygons, self.validation_polygons]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,11 +62,52 @@ class Split:
         """What every score must say; empty if there is nothing to say."""
         return note_of(self.kind)
 
+    def fold(self, number: int) -> FoldSplit:
+        """One fold by its number.
+
+        Raises:
+            SplitError: There is none.
+        """
+        if not 0 <= number < len(self.folds):
+            raise SplitError(f"There are {len(self.folds)} folds, from 0. Received {number}.")
+        return self.folds[number]
+
+    def part(
+        self, name: str, chips: Chips, *, fold: int, index: ChipIndex | None = None
+    ) -> SplitChips:
+        """Chips of one part, to stream them: they check themselves for leaks.
+
+        Windows of training and validation may overlap, since pixels belong to polygons: what of
+        them is learned says :class:`training.stream.Supervision`.
+
+        Args:
+            name: ``train``, ``validation`` or ``test``.
+            chips: Of the same windows.
+            fold: Which fold.
+            index: Leaves chips that it does not hold out.
+
+        Raises:
+            SplitError: There is no such part or fold, the chips have other windows, or nothing is
+                left.
+        """
+        check_part(name)
+        check_windows(self.windows, chips)
+        ids = chips.of_windows(getattr(self.fold(fold), f"{name}_windows"))
+        found = SplitChips(
+            name=name,
+            chips=chips,
+            ids=ids,
+            kind=f"{self.kind}, fold {fold + 1}",
+            guard=None if name == "test" else self.guard(fold),
+            note=self.note,
+        )
+        return found.within(index)
+
     def guard(self, fold: int) -> LeakGuard:
         """Watches over what is streamed for one fold."""
         return LeakGuard(
             windows=self.windows,
-            test_windows=self.folds[fold].test_windows,
+            test_windows=self.fold(fold).test_windows,
             buffer_px=self.buffer_px,
             refuses=self.kind != RANDOM,
         )
@@ -161,9 +175,9 @@ class Split:
             )
         windows = Windows(shape=tuple(data["grid_shape"]), **data["window"])
         number = np.asarray(data["polygon_fold"], dtype="int64")
-        _check_folds(number, coverage, windows)
-        area = _Area(
-            owner=_owner(coverage, windows),
+        check_folds(number, coverage, windows)
+        area = Area(
+            owner=owner_of(coverage, windows),
             number=number,
             windows=windows,
             buffer_px=data["buffer_px"],
@@ -255,10 +269,10 @@ def split_by_polygons(
             windows come nearer than the buffer.
     """
     number = np.asarray(folds, dtype="int64")
-    _check_folds(number, coverage, windows)
+    check_folds(number, coverage, windows)
     group = np.arange(len(number)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    area = _Area(
-        owner=_owner(coverage, windows),
+    area = Area(
+        owner=owner_of(coverage, windows),
         number=number,
         windows=windows,
         buffer_px=rules.buffer(windows),
@@ -282,73 +296,10 @@ def split_by_polygons(
     return split
 
 
-def _check_folds(number: IntArray, coverage: Coverage, windows: Windows) -> None:
-    if number.shape != (coverage.polygons,):
-        raise SplitError(
-            f"One fold per polygon was expected, {coverage.polygons}. Received {number.shape}."
-        )
-    if tuple(coverage.grid.shape) != windows.shape:
-        raise SplitError(
-            f"Windows lie on a grid of {windows.shape}, the polygons on {coverage.grid.shape}."
-        )
-    if number.min() < 0 or len(np.unique(number)) != number.max() + 1 or number.max() < 1:
-        raise SplitError("Folds are numbered from 0 without gaps, and there are at least 2.")
-
-
-def _owner(coverage: Coverage, windows: Windows) -> npt.NDArray[np.int32]:
-    """Polygon with the largest share of each pixel, -1 outside all, int32 (y, x)."""
-    return coverage.shares((0, windows.shape[0]), (0, windows.shape[1])).owner()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Area:
-    """Polygons and windows as pixels: what one polygon more or less means for windows."""
-
-    owner: npt.NDArray[np.int32]
-    number: IntArray
-    windows: Windows
-    buffer_px: int
-    min_label_share: float
-
-    def test_pixels(self, fold: int) -> Mask:
-        """Pixels of polygons that a fold scores, bool (y, x)."""
-        owned = self.owner >= 0
-        mask: Mask = owned & (self.number == fold)[np.where(owned, self.owner, 0)]
-        return mask
-
-    def test_windows(self, fold: int) -> IntArray:
-        """Ids of windows that hold a pixel of a test polygon."""
-        return self._holding(np.arange(len(self.windows)), self.test_pixels(fold))
-
-    def free_windows(self, fold: int) -> IntArray:
-        """Ids of windows far from all test windows, with labels enough to train on."""
-        windows, test = self.windows, self.test_pixels(fold)
-        scored = windows.origins(self.test_windows(fold))
-        far = _far_from(footprint(windows.shape, scored, windows.size), windows, self.buffer_px)
-        held = box_sums((self.owner >= 0) & ~test, windows.origins(), windows.size)
-        return np.flatnonzero(far & (held / windows.size**2 >= self.min_label_share))
-
-    def fold(self, fold: int, train: IntArray, validation: IntArray) -> FoldSplit:
-        """One fold, once its training and validation polygons are drawn."""
-        near = self.free_windows(fold)
-        return FoldSplit(
-            fold=fold,
-            train_windows=self._holding(near, np.isin(self.owner, train)),
-            validation_windows=self._holding(near, np.isin(self.owner, validation)),
-            test_windows=self.test_windows(fold),
-            train_polygons=train,
-            validation_polygons=validation,
-            test_polygons=np.flatnonzero(self.number == fold),
-        )
-
-    def _holding(self, ids: IntArray, pixels: Mask) -> IntArray:
-        return ids[box_sums(pixels, self.windows.origins(ids), self.windows.size) > 0]
-
-
-def _drawn(area: _Area, fold: int, group: IntArray, rules: SplitRules) -> FoldSplit:
+def _drawn(area: Area, fold: int, group: IntArray, rules: SplitRules) -> FoldSplit:
     windows = area.windows
     near = footprint(windows.shape, windows.origins(area.free_windows(fold)), windows.size)
-    fitted = _whole_inside(area.owner, near, len(area.number)) & (area.number != fold)
+    fitted = whole_inside(area.owner, near, len(area.number)) & (area.number != fold)
     if fitted.sum() < 2:
         raise SplitError(
             f"Fold {fold} has {int(fitted.sum())} polygons left to train on. Use a smaller buffer "
@@ -356,25 +307,6 @@ def _drawn(area: _Area, fold: int, group: IntArray, rules: SplitRules) -> FoldSp
         )
     validation = _draw(np.flatnonzero(fitted), group, rules, fold)
     return area.fold(fold, np.setdiff1d(np.flatnonzero(fitted), validation), validation)
-
-
-def _far_from(
-    area: npt.NDArray[np.bool_], windows: Windows, buffer_px: int
-) -> npt.NDArray[np.bool_]:
-    """Windows with at least ``buffer_px`` pixels between them and an area; bool (window,)."""
-    padded = np.pad(area, buffer_px)
-    # In the padded raster a window grown by the buffer starts where the window itself did.
-    near = box_sums(padded, windows.origins(), windows.size + 2 * buffer_px)
-    return near == 0
-
-
-def _whole_inside(
-    owner: npt.NDArray[np.int32], area: npt.NDArray[np.bool_], polygons: int
-) -> npt.NDArray[np.bool_]:
-    """Polygons that own a pixel, and all of whose pixels lie in the area; bool (polygon,)."""
-    owned = np.bincount(owner[owner >= 0], minlength=polygons)
-    inside = np.bincount(owner[(owner >= 0) & area], minlength=polygons)
-    return (owned > 0) & (inside == owned)
 
 
 def _draw(fitted: IntArray, group: IntArray, rules: SplitRules, fold: int) -> IntArray:

@@ -11,7 +11,7 @@ import shapely
 
 from cube.errors import SplitError
 from cube.polygons.reading import place_polygons
-from cube.windows import WindowSet
+from cube.windows import WindowSet, window_boxes
 from training.splits.dividing import divide
 from training.splits.places import Places, PlaceSplit
 from training.splits.rules import PlaceOptions, PlaceRules
@@ -49,7 +49,8 @@ def split_by_regions(
             see :func:`training.splits.dividing.divide`.
         PolygonError: See :func:`cube.polygons.reading.place_polygons`.
     """
-    names = None if leave_out is None else tuple(str(name) for name in leave_out)
+    given = [leave_out] if isinstance(leave_out, str) else leave_out
+    names = None if given is None else tuple(str(name) for name in given)
     rules = PlaceRules(leave_out=names, **options)
     return divide(regions(windows, polygons, grid=grid, by=by), rules)
 
@@ -61,8 +62,9 @@ def regions(windows: WindowSet, polygons: gpd.GeoDataFrame, *, grid: GeoBox, by:
         SplitError: There is no such column, or it has gaps; the windows are of another grid; or no
             window lies in one region alone.
     """
-    if by not in polygons:
-        raise SplitError(f"There is no column {by!r}. There are: {', '.join(polygons.columns)}.")
+    if by not in polygons or by == polygons.geometry.name:
+        columns = [name for name in polygons if name != polygons.geometry.name]
+        raise SplitError(f"There is no column {by!r}. There are: {', '.join(map(str, columns))}.")
     unnamed = int(polygons[by].isna().sum())
     if unnamed:
         raise SplitError(
@@ -95,25 +97,12 @@ def _meetings(
     windows: WindowSet, shapes: npt.NDArray[Any], region: IntArray, grid: GeoBox
 ) -> tuple[IntArray, IntArray]:
     """How many regions each window meets, and one of them; two int64 (window,)."""
-    tree = shapely.STRtree(_boxes(windows, grid))
+    # Regions that only touch a window, along its edge, are not met.
+    boxes = window_boxes(grid, windows.origins(), windows.size, inset_px=1e-3)
+    tree = shapely.STRtree(boxes)
     polygon, window = tree.query(shapes, predicate="intersects")
     pairs = np.unique(np.stack([window, region[polygon]], axis=1), axis=0)
     met = np.bincount(pairs[:, 0], minlength=len(windows))
     own = np.zeros(len(windows), dtype="int64")
     own[pairs[:, 0]] = pairs[:, 1]
     return met, own
-
-
-def _boxes(windows: WindowSet, grid: GeoBox) -> npt.NDArray[Any]:
-    """Windows as polygons, a thousandth of a pixel smaller on every side."""
-    # Regions that only touch a window, along its edge, are not met.
-    low = windows.origins() + 1e-3
-    high = windows.origins() + windows.size - 1e-3
-    t = grid.transform
-    xs, ys = (
-        (t.c + side[:, 1] * t.a for side in (low, high)),
-        (t.f + s[:, 0] * t.e for s in (low, high)),
-    )
-    (left, right), (top, bottom) = xs, ys
-    boxes: npt.NDArray[Any] = shapely.box(left, bottom, right, top)
-    return boxes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import index
 from typing import Any, Literal, Required, TypedDict
 
 import numpy as np
@@ -73,6 +74,7 @@ class PlaceRules:
             raise SplitError(
                 f"Give one of fractions, folds and leave_out. Received {' and '.join(given) or 0}."
             )
+        object.__setattr__(self, "seed", whole("seed", self.seed))
         if self.fractions is not None:
             object.__setattr__(self, "fractions", _checked(self.fractions, self.validation_share))
         if self.folds is not None:
@@ -117,7 +119,7 @@ def buffer_of(buffer_px: int | None, windows: WindowSet) -> int:
     Raises:
         SplitError: It is smaller than a window.
     """
-    buffer = windows.size if buffer_px is None else buffer_px
+    buffer = windows.size if buffer_px is None else whole("buffer_px", buffer_px)
     if buffer < windows.size:
         raise SplitError(
             f"The buffer must be at least a window, {windows.size} px. Received {buffer}."
@@ -131,11 +133,12 @@ def _checked(fractions: Mapping[str, float], share: float | None) -> dict[str, f
             "validation_share goes with folds and leave_out; fractions name the share of "
             "validation themselves. Leave one out."
         )
-    found = {part: float(fractions.get(part, 0.0)) for part in PARTS}
-    if set(fractions) - set(PARTS) or not all(0 <= f <= 1 for f in found.values()):
+    given: object = fractions
+    named = isinstance(given, Mapping) and set(given) <= set(PARTS)
+    found = {part: float(fractions.get(part, 0.0)) for part in PARTS} if named else {}
+    if not found or not all(0 <= f <= 1 for f in found.values()):
         raise SplitError(
-            f"fractions name train, validation and test, each from 0 to 1. Received "
-            f"{dict(fractions)}."
+            f"fractions name train, validation and test, each from 0 to 1. Received {fractions!r}."
         )
     if abs(sum(found.values()) - 1) > 1e-9:
         raise SplitError(
@@ -145,6 +148,18 @@ def _checked(fractions: Mapping[str, float], share: float | None) -> dict[str, f
     if not found["train"] or not found["test"]:
         raise SplitError(f"fractions of train and test must be above 0. Received {fractions}.")
     return found
+
+
+def whole(name: str, value: object) -> int:
+    """A whole number, 0 or more, of Python or NumPy.
+
+    Raises:
+        SplitError: It is none.
+    """
+    number = -1 if isinstance(value, bool) or not hasattr(value, "__index__") else index(value)
+    if number < 0:
+        raise SplitError(f"{name} is a whole number, 0 or more. Received {value!r}.")
+    return number
 
 
 def _check_folds(folds: object) -> None:
@@ -176,20 +191,46 @@ def codes_of(
     """
     import pandas as pd
 
+    if isinstance(labels, pd.Series | pd.api.extensions.ExtensionArray):
+        # Their integers with gaps would else be numbers with NaN.
+        labels = labels.astype(object)
     values = labels_of(windows, labels, name)
     if values.dtype.kind == "f":
         raise SplitError(
             f"{name} holds classes: whole numbers, text or bool. Received {values.dtype}; make "
             f"classes of numbers with quantile_bins."
         )
+    if values.dtype.kind == "O":
+        values = _whole_or_text(values, name)
     codes, found = pd.factorize(values, sort=True)
-    codes = codes.astype("int64")
-    if values.dtype.kind == "i":
-        codes[values < 0] = -1
-        kept, found = found >= 0, np.asarray(found)
-        codes[codes >= 0] -= int((~kept).sum())
-        found = found[kept]
-    return codes, tuple(str(value) for value in found)
+    none = np.isin(codes, [k for k, value in enumerate(found) if _is_none(value)]) | (codes < 0)
+    kept, codes = np.unique(np.where(none, -1, codes), return_inverse=True)
+    codes = codes.astype("int64") - int(none.any())
+    return codes, tuple(str(found[k]) for k in kept[kept >= 0])
+
+
+def _whole_or_text(values: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
+    """Labels with gaps as they are, if they are all whole numbers or all text."""
+    import pandas as pd
+
+    known = values[~pd.isna(values)]
+    kinds = {"text" if isinstance(v, str) else "whole" if _is_whole(v) else "other" for v in known}
+    if "other" in kinds or len(kinds) > 1:
+        raise SplitError(
+            f"{name} holds classes: whole numbers, text or bool, None for none. Received "
+            f"{', '.join(sorted({type(v).__name__ for v in known}))}; make classes of numbers with "
+            f"quantile_bins."
+        )
+    return values
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int | np.integer | np.bool_)
+
+
+def _is_none(value: object) -> bool:
+    """A negative number stands for no class."""
+    return _is_whole(value) and int(value) < 0  # type: ignore[call-overload]
 
 
 def quantile_bins(values: npt.ArrayLike, bins: int = 5) -> IntArray:

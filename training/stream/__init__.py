@@ -4,7 +4,8 @@ from training.stream.batches import Batch
 from training.stream.reading import read_channels_last
 from training.stream.specs import StreamSpec
 from training.stream.stalls import StallReport
-from training.stream.stream import ChipStream, StreamState
+from training.stream.states import StreamState
+from training.stream.stream import ChipStream
 from training.stream.supervision import Supervision
 
 __all__ = [

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from cube.buffers import Buffers
 from training.augmentation.draws import chip_draws
 from training.stream.batches import Arrays, Batch
-from training.stream.buffers import Buffers
 from training.stream.cutting import Cutter
 from training.stream.labels import Labeller
 from training.stream.loading import LABEL, WEIGHT, Loaded, Source
@@ -40,6 +40,9 @@ class ClassWeights(Protocol):
 
     def of_classes(self, label: Values, valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
         """Weights by class, float32 of the shape of ``label``; 0 where not valid."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +192,7 @@ class Assembler:
                     arrays[name][slot, time] = cutter.chip(key, place)
         for name in (LABEL, WEIGHT):
             if name in arrays:
-                arrays[name][slot] = cutter.chip((name, timing), place)
+                arrays[name][slot] = cutter.beside((name, timing), place)
 
     def _finished(self, arrays: Arrays, chips: npt.NDArray[np.int64], epoch: int) -> Batch:
         recipe, real = self._recipe, chips >= 0

@@ -97,7 +97,8 @@ def plan_budget(
         raise SpecError(
             f"The stream needs at least {_mb(math.ceil(enough) + batches)}, "
             f"{_mb(batches)} of it for {prefetch + 2} batches of {batch} chips. Received "
-            f"memory={_mb(memory)}; give more, or a smaller batch, prefetch or block_px."
+            f"memory={_mb(memory)}; give more, or a smaller batch, prefetch, "
+            f"block_px or blocks_in_flight."
         )
     side = block_px or _largest_side(group, needs, blocks or _TOGETHER)
     # Of the halos in a section, of two windows' breadth with chunks cut through, half are waiting.
@@ -124,4 +125,7 @@ def _largest_side(group: int, needs: Needs, together: int) -> int:
 
 
 def _mb(count: int) -> str:
-    return f"{count / 1e6:,.0f} MB"
+    # Upwards, so that what is asked for is enough.
+    if count < 10**7:
+        return f"{math.ceil(count / 1e4) / 100:.2f} MB"
+    return f"{math.ceil(count / 1e6):,} MB"

@@ -14,7 +14,7 @@ from training.stream.blocks import Block, lattices
 
 
 class Cutter:
-    """Chips of one block, array by array, as xbatcher's ``BatchGenerator`` cuts them."""
+    """Chips of one block, as xbatcher's ``BatchGenerator`` cuts them."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Cutter:
             size: Side of a window.
             stride: See :class:`cube.windows.WindowSet`.
         """
-        self._arrays = {name: _labelled(values) for name, values in arrays.items()}
+        self._arrays = arrays
         self._lattices = list(lattices(block, size=size, stride=stride))
         self._size, self._overlap = size, size - stride
         self._lattice = np.empty(len(block.chips), "int64")
@@ -43,6 +43,7 @@ class Cutter:
         # Plain numbers: xbatcher takes no others, and looking them up is faster.
         self._where = list(zip(self._lattice.tolist(), self._number.tolist(), strict=True))
         self._generators: dict[tuple[Any, int], BatchGenerator] = {}
+        self._corners = (block.origins - (block.rows[0], block.cols[0])).tolist()
 
     def chip(self, name: Hashable, place: int) -> npt.NDArray[Any]:
         """A view of one chip, (size, size, channel) or (size, size).
@@ -58,15 +59,24 @@ class Cutter:
         values: npt.NDArray[Any] = generator[number].values
         return values
 
+    def beside(self, name: Hashable, place: int) -> npt.NDArray[Any]:
+        """What lies where a chip does in another array of the block, a view.
+
+        Labels and weights: to have xbatcher cut them too would take most of the time of a batch.
+
+        Args:
+            name: Of the array.
+            place: Which of the block's chips.
+        """
+        y, x = self._corners[place]
+        return self._arrays[name][y : y + self._size, x : x + self._size]
+
     def _generator(self, name: Any, index: int) -> BatchGenerator:
         lattice = self._lattices[index]
+        values = self._arrays[name][slice(*lattice.rows), slice(*lattice.cols)]
         return BatchGenerator(
-            self._arrays[name].isel(y=slice(*lattice.rows), x=slice(*lattice.cols)),
+            xr.DataArray(values, dims=("y", "x", "channel")),
             input_dims={"y": self._size, "x": self._size},
             input_overlap={"y": self._overlap, "x": self._overlap},
             preload_batch=False,
         )
-
-
-def _labelled(values: npt.NDArray[Any]) -> xr.DataArray:
-    return xr.DataArray(values, dims=("y", "x", "channel")[: values.ndim])

@@ -22,6 +22,7 @@ def facts(stream: ChipStream) -> dict[str, str]:
     epoch = stream.plan(0)
     together = len(epoch.blocks) / len(epoch.groups)
     windows = f"{stream.windows.size} px at a stride of {stream.windows.stride}"
+    unit = unit_of(stream.recipe.source, budget)
     cut, kept = (f"{n / 1e6:,.0f}" for n in (budget.group_bytes, budget.kept_bytes))
     return {
         "chips": f"{chosen}{drawn}, {windows}",
@@ -32,7 +33,7 @@ def facts(stream: ChipStream) -> dict[str, str]:
         "blocks": f"{len(epoch.blocks):,} of {budget.block_px} px, {together:.3g} cut together",
         "memory": f"{spec.memory_bytes / 1e6:,.0f} MB: {cut} being cut, as much being read, {kept} "
         f"kept for later blocks",
-        "reading": f"{stream.readers} threads, {unit_of(stream.recipe.source, stream.budget)} px at a time",
+        "reading": f"{stream.readers} threads, {unit} px at a time",
     }
 
 

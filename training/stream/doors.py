@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from training.stream.batches import Batch
+from training.stream.states import check_place
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 def tensorflow(stream: ChipStream, *, first: int, epochs: int, start: int) -> tf.data.Dataset:
     """See :meth:`training.stream.ChipStream.tensorflow`."""
     import tensorflow as tf
+
+    # Here, since an error inside of a generator comes out as one of TensorFlow's.
+    first, epochs, start = check_place(len(stream), first=first, count=epochs, start=start)
 
     def batches() -> Any:
         try:

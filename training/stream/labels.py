@@ -56,20 +56,24 @@ class Labeller:
             return nodata.decoded_dtype(self.layer).name
         return self.dtype
 
+    def cut_channels(self, periods: int) -> int:
+        """Channels of the label as it is cut from a block.
+
+        Args:
+            periods: At which the layer is read.
+        """
+        return periods if self.target.over == "window" else self.target.channels(periods)
+
     def block(
         self,
         stored: Sequence[Values],
         observed: npt.NDArray[np.bool_],
-        rows: tuple[int, int],
-        cols: tuple[int, int],
     ) -> tuple[Values, npt.NDArray[np.float32] | None]:
-        """Label and weight of a block for one timing.
+        """Label and weight of some rows of a block for one timing; polygons not weighed yet.
 
         Args:
             stored: Values of the layer at each label period, (y, x) each.
             observed: Pixels at which all inputs were observed, bool (y, x).
-            rows: Of the block.
-            cols: Of the block.
 
         Returns:
             For maps the label, (y, x, channel) of :attr:`dtype`, 0 where unknown,
@@ -80,11 +84,8 @@ class Labeller:
             return nodata.decode(np.stack(stored, axis=-1), self.layer), None
         label, known = self._learned(np.stack(stored, axis=-1))
         known &= observed
-        weight = known.astype("float32")
-        if self.supervision is not None:
-            weight *= self.supervision.weights(rows, cols)
         label[~known] = 0
-        return label, weight
+        return label, known.astype("float32")
 
     def _learned(self, stored: Values) -> tuple[Values, npt.NDArray[np.bool_]]:
         """What is learned of stored values (y, x, period), and where it is known, (y, x)."""
@@ -129,7 +130,7 @@ class Labeller:
 def _single(learned: Values) -> npt.NDArray[np.float32]:
     """As float32; infinite, and so not known, beyond its range."""
     with np.errstate(over="ignore"):
-        return learned.astype("float32")
+        return learned.astype("float32", copy=False)
 
 
 def _majority(chips: Values, seen: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:

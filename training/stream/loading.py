@@ -12,16 +12,19 @@ import numpy as np
 import numpy.typing as npt
 
 from cube import nodata
+from cube.buffers import Buffers
 from cube.reading import read_bands
 from cube.regions import Region
-from cube.spec import CubeSpec
+from cube.spec import CubeSpec, VariableSpec
 from training.stream.blocks import Block
-from training.stream.buffers import Buffers
 from training.stream.labels import Labeller
 from training.stream.ordering import Group
 from training.stream.tiles import Box, Key, Planner, Read, Tile
 
 Values = npt.NDArray[Any]
+
+_LABELLED = 1 << 14
+"""Pixels of a block that are labelled at once."""
 
 LABEL, WEIGHT = "<label>", "<weight>"
 """Names of what a timing's label becomes, among the arrays of a block; no stack can have them."""
@@ -155,6 +158,7 @@ class Loader:
         pool: ThreadPoolExecutor,
         tally: Tally,
         buffers: Buffers,
+        parts: Buffers,
     ) -> None:
         """Prepare; reads nothing.
 
@@ -164,9 +168,10 @@ class Loader:
             pool: Threads that read.
             tally: Is told of every read.
             buffers: Where the memory of blocks comes from.
+            parts: Where that of parts kept for later blocks comes from.
         """
         self._source, self._planner, self._pool, self._tally = source, planner, pool, tally
-        self._buffers = buffers
+        self._buffers, self._parts = buffers, parts
         self._kept: dict[tuple[Tile, int], Pixels] = {}
 
     def load(self, group: Group) -> Loaded:
@@ -205,11 +210,9 @@ class Loader:
 
     def _pixels(self, shape: tuple[int, int], key: Key) -> Pixels:
         depth, dtype = self._source.depth(key), self._source.dtype(key)
-        largest = self._planner.largest
-        values = self._buffers.empty((*shape, depth), dtype, room=largest * depth * dtype.itemsize)
-        observed = self._buffers.empty(shape, "bool", room=largest)
+        observed = self._array(shape, np.dtype("bool"))
         observed[:] = False
-        return Pixels(values, observed)
+        return Pixels(self._array((*shape, depth), dtype), observed)
 
     def _fetch(
         self, read: Read, rooms: Mapping[int, dict[Key, Pixels]], blocks: Mapping[int, Block]
@@ -217,8 +220,7 @@ class Loader:
         """Read one tile and put its parts where they belong."""
         values = self._source.read(read.key, read.box)
         self._tally.add(values.nbytes)
-        valid = nodata.valid(values, self._source.spec.variable(read.key[0]))
-        observed: npt.NDArray[np.bool_] = np.logical_and.reduce(valid, axis=0)
+        observed = _observed(values, self._source.spec.variable(read.key[0]))
         last = np.moveaxis(values, 0, -1)
         for place, box in read.users.items():
             own = _inside(box, read.box)
@@ -226,9 +228,11 @@ class Loader:
         for place, box in read.keepers.items():
             own = _inside(box, read.box)
             # Copies, or a strip would keep the whole tile.
-            self._kept[(read.tile, place)] = Pixels(
-                np.ascontiguousarray(last[own]), observed[own].copy()
+            kept = self._kept[(read.tile, place)] = Pixels(
+                self._parts.empty(last[own].shape, last.dtype),
+                self._parts.empty(observed[own].shape, "bool"),
             )
+            kept.values[...], kept.observed[...] = last[own], observed[own]
 
     def _finished(self, block: Block, room: dict[Key, Pixels]) -> dict[Any, Values]:
         """Arrays of a block that chips are cut from: its stacks, and the label of each timing."""
@@ -247,18 +251,44 @@ class Loader:
         if labeller is None:
             return {}
         needed = self._source.timings[timing]
-        inputs = [key for keys in needed.inputs.values() for key in keys]
-        observed = np.logical_and.reduce([room[key].observed for key in inputs])
-        stored = [_whole(room[key], labeller) for key in needed.label]
-        label, weight = labeller.block(stored, observed, block.rows, block.cols)
+        inputs = [room[key] for keys in needed.inputs.values() for key in keys]
+        layers = [room[key] for key in needed.label]
+        channels = labeller.cut_channels(len(layers))
+        height, width = block.shape
+        label = self._array((height, width, channels), np.dtype(labeller.cut_dtype))
         found = {(LABEL, timing): label}
-        return found if weight is None else {**found, (WEIGHT, timing): weight}
+        if labeller.target.over == "pixels":
+            found[WEIGHT, timing] = self._array(block.shape, np.dtype("float32"))
+        # Some rows at a time, so that what is made on the way stays in the processor's cache.
+        rows = max(1, _LABELLED // width)
+        for top in range(0, height, rows):
+            part = slice(top, top + rows)
+            observed = np.logical_and.reduce([pixels.observed[part] for pixels in inputs])
+            stored = [_whole(pixels, part, labeller) for pixels in layers]
+            label[part], weight = labeller.block(stored, observed)
+            if weight is not None:
+                found[WEIGHT, timing][part] = weight
+        if labeller.supervision is not None:
+            found[WEIGHT, timing] *= labeller.supervision.weights(block.rows, block.cols)
+        return found
+
+    def _array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Values:
+        return self._buffers.empty(shape, dtype)
 
 
-def _whole(pixels: Pixels, labeller: Labeller) -> Values:
-    """Values of a label layer, (y, x); nodata where nothing was read."""
+def _whole(pixels: Pixels, rows: slice, labeller: Labeller) -> Values:
+    """Values of some rows of a label layer, (y, x); nodata where nothing was read."""
     fill = labeller.layer.storage.type(labeller.layer.fill)
-    return np.where(pixels.observed, pixels.values[..., 0], fill)
+    return np.where(pixels.observed[rows], pixels.values[rows, :, 0], fill)
+
+
+def _observed(values: Values, variable: VariableSpec) -> npt.NDArray[np.bool_]:
+    """Pixels at which every channel was observed, bool (y, x), of (channel, y, x)."""
+    # Channel by channel, which stays in the processor's cache.
+    observed = nodata.valid(values[0], variable)
+    for channel in values[1:]:
+        observed &= nodata.valid(channel, variable)
+    return observed
 
 
 def _put(

@@ -64,9 +64,9 @@ class Epoch:
         """Order of a group's chips, int64 (chip,): indices into its blocks' chips, joined."""
         if self.seed is None:
             return np.arange(group.chips)
-        return np.random.default_rng([self.seed, self.number, group.number]).permutation(
-            group.chips
-        )
+        # From 1: NumPy takes [seed, epoch, 0] for [seed, epoch], which the order of blocks has.
+        rng = np.random.default_rng([self.seed, self.number, group.number + 1])
+        return rng.permutation(group.chips)
 
 
 def plan_epoch(

@@ -2,19 +2,77 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
 from cube import urls
-from cube.errors import SpecError
+from cube.errors import SpecError, SplitError
 from cube.objects import PARALLEL
 from cube.spec import CubeSpec
 from cube.threads import cores
+from training.chips import Chips
+from training.features import check_complete
 from training.samples import SampleSpec
-from training.stream.assembling import Recipe
+from training.stream.assembling import DRAWS, Recipe
 from training.stream.budget import Budget
 from training.stream.labels import Labeller
 from training.stream.loading import Needed, Source
 from training.stream.supervision import Supervision
 from training.stream.tiles import Key
 from training.targets import TableTarget, Target, pixel_km2
+
+_KINDS = {
+    "sample": ("times_of", "a SampleSpec"),
+    "windows": ("origins", "windows, such as cube.windows.Windows"),
+    "spec": ("memory_bytes", "a StreamSpec"),
+    "supervision": ("coverage", "a Supervision"),
+    "label": ("rows", "a table joined to chips, such as by_chip() gives it"),
+    "features": ("items", "a mapping of names to tables joined to chips"),
+    "weights": ("of", "weights of chips, such as chip_weights() gives them"),
+    "class_weights": ("of_classes", "weights of classes, such as pixel_weights() gives them"),
+    "sampling": ("draw", "a sampling, such as balanced() gives it"),
+    "held_out": ("check", "a guard that checks windows"),
+}
+"""Arguments of a stream: what they must have, and how they are called."""
+
+_REQUIRED = ("sample", "windows", "spec")
+
+
+def check_kinds(**given: object) -> None:
+    """Refuse arguments that are of another kind altogether.
+
+    Raises:
+        SpecError: The message says which.
+    """
+    for name, value in given.items():
+        has, called = _KINDS[name]
+        if not hasattr(value, has) and (value is not None or name in _REQUIRED):
+            raise SpecError(f"{name}= takes {called}. Received {type(value).__name__}.")
+
+
+def chip_ids(given: npt.ArrayLike, chips: Chips) -> npt.NDArray[np.int64]:
+    """Chips to stream, ascending, int64 (n,).
+
+    Raises:
+        SplitError: They are no whole numbers, none at all, named twice or not there.
+    """
+    ids = np.asarray(given)
+    if ids.ndim != 1 or (len(ids) and ids.dtype.kind not in "iu"):
+        raise SplitError(
+            f"Chips are named by whole numbers (n,). Received {ids.dtype} of shape {ids.shape}; "
+            f"of a mask, give np.flatnonzero()."
+        )
+    # First, since a larger number would come out as another one.
+    if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < len(chips):
+        raise SplitError(
+            f"Chips are numbered from 0 to {len(chips) - 1}. Received {ids.min()} to {ids.max()}."
+        )
+    found = np.sort(ids.astype("int64"))
+    if not len(found) or (found[1:] == found[:-1]).any():
+        raise SplitError(f"A stream needs chips, once each. Received {len(found)} ids.")
+    return found
 
 
 def source_of(
@@ -50,7 +108,7 @@ def _needed(cube: CubeSpec, sample: SampleSpec, number: int) -> Needed:
 
 
 def check_joined(recipe: Recipe, sample: SampleSpec, supervision: Supervision | None) -> None:
-    """Refuse tables and weights that do not fit the target.
+    """Refuse tables and weights that do not fit the target or the cube.
 
     Raises:
         SpecError: The message says which.
@@ -65,13 +123,50 @@ def check_joined(recipe: Recipe, sample: SampleSpec, supervision: Supervision | 
         )
     if supervision is not None and not (isinstance(target, Target) and target.over == "pixels"):
         raise SpecError("supervision= weighs the pixels of a map; this target is none.")
+    if supervision is not None and supervision.coverage.grid != recipe.source.spec.grid:
+        raise SpecError(
+            "supervision= is of polygons over another grid than the cube's; build their coverage "
+            "on this cube."
+        )
     if recipe.class_weights is not None and getattr(target, "transform", None) != "classes":
         raise SpecError("class_weights= are for a target with transform='classes'.")
     if recipe.weights is not None and target is None:
         raise SpecError("weights= weigh a label; this sample has no target.")
-    taken = {*recipe.features} & {stack.stack for stack in sample.inputs}
+    names = [*recipe.features, *(stack.stack for stack in sample.inputs)]
+    names += [DRAWS] if recipe.draws else []
+    taken = sorted({name for name in names if names.count(name) > 1})
     if taken:
-        raise SpecError(f"Features and stacks need names of their own: {', '.join(taken)}.")
+        raise SpecError(f"Features, stacks and draws need names of their own: {', '.join(taken)}.")
+
+
+def check_rows(recipe: Recipe, ids: npt.NDArray[np.int64]) -> None:
+    """Refuse chips of which tables and weights do not say what they must.
+
+    Raises:
+        SplitError: Some lack a feature or a weight, or all of them a label.
+    """
+    for name, join in recipe.features.items():
+        if not hasattr(join, "rows"):
+            raise SpecError(f"features= has no table joined to chips under {name!r}.")
+        check_complete(join, ids)
+    if recipe.label is not None and not _any_known(recipe.label.rows(ids)):
+        raise SplitError(
+            f"The table of label= says nothing of any of the {len(ids)} chips; join it by another "
+            f"key, or select chips that it names."
+        )
+    if recipe.weights is None:
+        return
+    weights = np.asarray(recipe.weights.of(ids))
+    wrong = int((~np.isfinite(weights) | (weights < 0)).sum())
+    if wrong or not weights.any():
+        raise SplitError(
+            f"Weights of chips are finite, 0 or more, and not all 0. {wrong} of {len(ids)} are "
+            f"missing or negative; weigh the chips that are streamed."
+        )
+
+
+def _any_known(rows: npt.NDArray[Any]) -> bool:
+    return bool(np.isfinite(rows).all(axis=1).any())
 
 
 def tile_bytes(source: Source, side: int) -> int:

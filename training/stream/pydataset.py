@@ -9,6 +9,7 @@ import keras
 
 from training.stream.batches import Batch
 from training.stream.doors import elements
+from training.stream.states import check_place
 
 if TYPE_CHECKING:
     from training.stream.stream import ChipStream
@@ -25,6 +26,7 @@ class ChipDataset(keras.utils.PyDataset):
         # One worker: the stream works ahead on threads of its own.
         super().__init__(workers=1, use_multiprocessing=False)
         self.stream = stream
+        first, _, start = check_place(len(stream), first=first, count=1, start=start)
         self.epoch = first
         self._start = start
         self._next = start

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from cube.buffers import Buffers
 from training.stream.assembling import Assembler, Recipe
 from training.stream.batches import Batch
-from training.stream.buffers import Buffers
 from training.stream.loading import Loaded, Loader, Tally
 from training.stream.ordering import Epoch, Group
 from training.stream.prefetching import prefetched
@@ -31,6 +31,7 @@ class Machine:
         readers: Threads that read.
         prefetch: Batches that wait for the consumer.
         blocks: Memory of blocks.
+        parts: Memory of what is kept for later blocks.
         batches: Memory of batches.
     """
 
@@ -41,6 +42,7 @@ class Machine:
     readers: int
     prefetch: int
     blocks: Buffers
+    parts: Buffers
     batches: Buffers
 
 
@@ -109,7 +111,7 @@ def _groups(machine: Machine, run: Run, pool: ThreadPoolExecutor, tally: Tally) 
         first=run.groups[0].blocks[0],
         stop=run.groups[-1].blocks[1],
     )
-    loader = Loader(source, planner, pool, tally, machine.blocks)
+    loader = Loader(source, planner, pool, tally, machine.blocks, machine.parts)
     for group in run.groups:
         yield loader.load(group)
 
@@ -123,6 +125,7 @@ class Watch:
         self._since = self._last = since
         self._batches = self._chips = self._bytes = 0
         self._waited = self._first = 0.0
+        self._weighed = False
 
     def given(self, batch: Batch, *, asked: float) -> None:
         """A batch was asked for, and is here now."""
@@ -136,6 +139,8 @@ class Watch:
         arrays = [*batch.inputs.values(), batch.label, batch.weight]
         whole = sum(values.nbytes for values in arrays if values is not None)
         self._chips += real
+        if not self._weighed:
+            self._weighed = batch.weight is None or bool(batch.weight.any())
         self._bytes += whole * real // len(batch.chip)
 
     @property
@@ -165,4 +170,5 @@ class Watch:
             decoded=self._tally.decoded,
             blocks=sum(g.blocks[1] - g.blocks[0] for g in groups) / max(len(groups), 1),
             whole=self.done,
+            weighed=self._weighed or not self._chips,
         )

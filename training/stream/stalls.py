@@ -22,6 +22,7 @@ class StallReport:
         decoded: Bytes read, after decoding.
         blocks: Blocks in flight on average: cut together.
         whole: False if the consumer left before the end.
+        weighed: False if no label in it counted: nothing can be learned from it.
     """
 
     epoch: int
@@ -36,6 +37,7 @@ class StallReport:
     decoded: int
     blocks: float
     whole: bool
+    weighed: bool
 
     @property
     def waited_share(self) -> float:
@@ -51,6 +53,8 @@ class StallReport:
         again = f", {self.again:,} of them again" if self.again else ""
         reading = self.decoded / self.seconds / 1e9 if self.seconds else 0.0
         left = "" if self.whole else "; left before the end"
+        if not self.weighed:
+            left += "; nothing in it weighs: no chip has a label where its inputs were observed"
         return (
             f"epoch {self.epoch + 1}: the device waited {self.waited_share:.0%} of "
             f"{self.seconds:.3g} s, {self.first:.2g} s of it for the first batch; {self.chips:,} "

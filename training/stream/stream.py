@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from cube import urls
-from cube.errors import SpecError, SplitError
-from cube.spec import CubeSpec, digest
+from cube.buffers import Buffers
+from cube.errors import SplitError
+from cube.spec import CubeSpec
 from cube.template import read_spec
 from cube.windows import WindowSet
 from training.chips import Chips
-from training.features import check_complete
 from training.samples import SampleSpec
 from training.sampling import Sampling
 from training.stream import describing, doors
@@ -26,13 +26,22 @@ from training.stream.assembling import ChipWeights, ClassWeights, Recipe
 from training.stream.batches import Batch
 from training.stream.blocks import Block, plan_blocks
 from training.stream.budget import Needs, plan_budget
-from training.stream.buffers import Buffers
 from training.stream.loading import Tally
 from training.stream.ordering import Epoch, batches_of, part_of, plan_epoch
-from training.stream.preparing import check_joined, readers_of, source_of, tile_bytes, unit_of
+from training.stream.preparing import (
+    check_joined,
+    check_kinds,
+    check_rows,
+    chip_ids,
+    readers_of,
+    source_of,
+    tile_bytes,
+    unit_of,
+)
 from training.stream.running import Machine, Run, Watch, produced
-from training.stream.specs import StreamSpec
+from training.stream.specs import StreamSpec, whole
 from training.stream.stalls import StallReport
+from training.stream.states import StreamState, check_place, digest_of
 from training.stream.supervision import Supervision
 from training.tables import TableJoin
 
@@ -41,8 +50,7 @@ if TYPE_CHECKING:
 
 IntArray = npt.NDArray[np.int64]
 
-_BLOCKS = 64
-"""Arrays of blocks, of each kind, that are kept for the next ones."""
+_log = logging.getLogger("quadrat.stream")
 
 
 @runtime_checkable
@@ -64,30 +72,11 @@ class Guard(Protocol):
         """Refuse windows that come too near."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamState:
-    """Where a stream is, to go on from there.
-
-    Attributes:
-        epoch: From 0.
-        batch: The next batch of it.
-        digest: Of what the stream streams, and in which order.
-    """
-
-    epoch: int
-    batch: int
-    digest: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able form: the arguments."""
-        return {"epoch": self.epoch, "batch": self.batch, "digest": self.digest}
-
-
 class ChipStream:
     """Chips of chosen windows, epoch after epoch.
 
     Every epoch yields every chip exactly once (or those that ``sampling`` draws), in an order that
-    depends on the seed, the epoch, the chips and the memory budget alone.
+    depends on the epoch, the chips and the :class:`StreamSpec` alone.
     """
 
     def __init__(  # noqa: PLR0913  (where, what, how, and what is joined to it, by name)
@@ -126,18 +115,27 @@ class ChipStream:
 
         Raises:
             SplitError: There are no chips, or some are named twice or are not
-                there; one lies too near to what is held out; or some lack a feature.
-            SpecError: The cube lacks what the sample needs; what is joined does
-                not fit the target; or the memory does not suffice.
+                there; one lies too near to what is held out; some lack a feature or a
+                weight, or all a label; or what is drawn is none of them.
+            SpecError: An argument is of another kind; the cube lacks what the sample
+                needs; what is joined does not fit the target or the cube; or the memory
+                does not suffice.
         """
+        check_kinds(sample=sample, windows=windows, spec=spec)
+        check_kinds(supervision=supervision, label=label, features=features, weights=weights)
+        check_kinds(class_weights=class_weights, sampling=sampling, held_out=held_out)
         self.url = urls.normalise(url)
         self.cube = read_spec(self.url)
         self.sample, self.windows, self.spec = sample, windows, spec
         sample.check(self.cube)
         self.chips = Chips(windows=windows, timings=len(sample.timings))
-        self.ids = np.sort(self._chosen(chips))
+        if isinstance(chips, Selection):
+            chips.check(self.cube, sample, windows)
+        self.ids = chip_ids(chips.ids if isinstance(chips, Selection) else chips, self.chips)
         self.sampling = sampling
-        self._check_chips()
+        self._check_grid()
+        if sampling is not None:
+            self._drawn(0)
         if held_out is not None:
             held_out.check(np.unique(self.chips.window_of(self.ids)))
         self.recipe = Recipe(
@@ -153,8 +151,7 @@ class ChipStream:
             seed=spec.seed,
         )
         check_joined(self.recipe, sample, supervision)
-        for join in self.recipe.features.values():
-            check_complete(join, self.ids)
+        check_rows(self.recipe, self.ids)
         self.budget = plan_budget(
             spec.memory_bytes,
             Needs(
@@ -172,22 +169,7 @@ class ChipStream:
         self._place = (0, 0)
         self.reports: list[StallReport] = []
 
-    def _chosen(self, chips: npt.ArrayLike | Selection) -> IntArray:
-        """Ids, whether given as they are or by an index."""
-        if not isinstance(chips, Selection):
-            return np.asarray(chips, dtype="int64")
-        chips.check(self.cube, self.sample, self.windows)
-        return np.asarray(chips.ids, dtype="int64")
-
-    def _check_chips(self) -> None:
-        ids = self.ids
-        if not len(ids) or len(np.unique(ids)) != len(ids):
-            raise SplitError(f"A stream needs chips, once each. Received {len(ids)} ids.")
-        if ids[0] < 0 or ids[-1] >= len(self.chips):
-            raise SplitError(
-                f"Chips are numbered from 0 to {len(self.chips) - 1}. Received {ids[0]} to "
-                f"{ids[-1]}."
-            )
+    def _check_grid(self) -> None:
         if self.windows.shape != tuple(self.cube.grid.shape):
             raise SplitError(
                 f"Windows lie on a grid of {self.windows.shape}, the cube on "
@@ -202,18 +184,7 @@ class ChipStream:
     @cached_property
     def digest(self) -> str:
         """First 12 hex digits of the SHA-256 of what is streamed, and in which order."""
-        spec = self.spec
-        order = (spec.batch, spec.seed, spec.shuffle, self.budget.block_px, self.budget.group_bytes)
-        return digest(
-            {
-                "cube": self.cube.digest,
-                "sample": self.sample.to_dict(),
-                "windows": self.windows.to_dict(),
-                "ids": digest(self.ids.tolist()),
-                "order": [*order, self.budget.section, *spec.part],
-                "sampling": None if self.sampling is None else self.sampling.describe(),
-            }
-        )
+        return digest_of(self)
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -231,7 +202,9 @@ class ChipStream:
 
     def plan(self, number: int) -> Epoch:
         """Order and groups of an epoch."""
-        blocks = self.blocks if self.sampling is None else self._drawn(number)
+        blocks = self.blocks
+        if self.sampling is not None:
+            blocks = plan_blocks(self.chips, self._drawn(number), block_px=self.budget.block_px)
         return plan_epoch(
             blocks,
             number=number,
@@ -241,15 +214,16 @@ class ChipStream:
             pixel_bytes=self.recipe.pixel_bytes(),
         )
 
-    def _drawn(self, number: int) -> list[Block]:
+    def _drawn(self, number: int) -> IntArray:
+        """Chips that the sampling draws for an epoch, ascending."""
         drawn = np.sort(np.asarray(self.sampling.draw(number), dtype="int64"))  # type: ignore[union-attr]
         strange = np.setdiff1d(drawn, self.ids)
-        if len(strange) or len(drawn) != self.chips_per_epoch:
+        if len(strange) or len(drawn) != self.chips_per_epoch or not len(drawn):
             raise SplitError(
                 f"A sampling draws {self.chips_per_epoch} of the stream's chips in every epoch. "
                 f"Received {len(drawn)}, {len(strange)} of them not in the stream."
             )
-        return plan_blocks(self.chips, drawn, block_px=self.budget.block_px)
+        return drawn
 
     # ---------------------------------------------------------------- epochs
 
@@ -274,11 +248,7 @@ class ChipStream:
             SpecError: There is no such epoch or batch.
             StoreError: A chunk is damaged, or the store refuses.
         """
-        if first < 0 or not 0 <= start <= len(self):
-            raise SpecError(
-                f"Epochs count from 0, and their batches from 0 to {len(self)}. Received epoch "
-                f"{first}, batch {start}."
-            )
+        place = check_place(len(self), first=first, count=count, start=start)
         machine = Machine(
             recipe=self.recipe,
             unit=unit_of(self.recipe.source, self.budget),
@@ -289,9 +259,10 @@ class ChipStream:
             readers=self.readers,
             prefetch=self.spec.prefetch,
             blocks=self._block_buffers,
+            parts=self._part_buffers,
             batches=self._batch_buffers,
         )
-        return self._watched(produced(machine, self._runs(first, count, start)))
+        return self._watched(produced(machine, self._runs(*place)))
 
     def _runs(self, first: int, count: int, start: int) -> Iterator[Run]:
         for number in range(first, first + count):
@@ -316,7 +287,7 @@ class ChipStream:
                 self._place = watch.place
                 if watch.done:
                     # Before the batch is, so that who asks at the end of an epoch finds it.
-                    self.reports.append(watch.report())
+                    self._ended(watch.report())
                     watch = None
                 yield batch
                 # Not to hold it while the next one is waited for.
@@ -324,12 +295,19 @@ class ChipStream:
         finally:
             items.close()  # type: ignore[attr-defined]
             if watch is not None:
-                self.reports.append(watch.report())
+                self._ended(watch.report())
+
+    def _ended(self, report: StallReport) -> None:
+        self.reports.append(report)
+        if report.whole and not report.weighed:
+            _log.warning("%s", report)
 
     def release(self) -> None:
         """Give back the memory that is kept from epoch to epoch; it is taken again when needed."""
-        self._batch_buffers = Buffers(kept=self.spec.prefetch + 2)
-        self._block_buffers = Buffers(kept=2 * len(self.recipe.source.keys) * _BLOCKS)
+        batch_bytes = self.spec.batch * self.recipe.chip_bytes()
+        self._batch_buffers = Buffers(kept_bytes=(self.spec.prefetch + 2) * batch_bytes)
+        self._block_buffers = Buffers(kept_bytes=2 * self.budget.group_bytes)
+        self._part_buffers = Buffers(kept_bytes=self.budget.kept_bytes)
 
     @property
     def report(self) -> StallReport | None:
@@ -342,8 +320,14 @@ class ChipStream:
         Args:
             step: Batches that the model has learned from since epoch 0; frameworks
                 take some ahead. None counts those that were given.
+
+        Raises:
+            SpecError: ``step`` is no number of batches.
         """
-        epoch, batch = self._place if step is None else divmod(step, len(self))
+        if step is None:
+            epoch, batch = self._place
+        else:
+            epoch, batch = divmod(whole(step, "step", least=0), len(self))
         return StreamState(epoch=epoch, batch=batch, digest=self.digest)
 
     def resume(self, state: StreamState | Mapping[str, Any], *, epochs: int = 1) -> Iterator[Batch]:
@@ -354,9 +338,10 @@ class ChipStream:
             epochs: How many epochs in all, the one that was begun included.
 
         Raises:
+            SpecError: It is no state.
             SplitError: The state is of another stream.
         """
-        place = state if isinstance(state, StreamState) else StreamState(**state)
+        place = state if isinstance(state, StreamState) else StreamState.from_dict(state)
         if place.digest != self.digest:
             raise SplitError(
                 f"The state is of a stream with digest {place.digest}; this one has "

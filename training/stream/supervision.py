@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cube.coverage import Coverage, Shares
+from cube.errors import SpecError
 
 WHOLE = 0.999
 """Covered share from which a pixel counts as covered: shares are float32 when computed."""
@@ -25,6 +27,22 @@ class Supervision:
 
     coverage: Coverage
     polygons: npt.NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        given, count = np.asarray(self.polygons), self.coverage.polygons
+        whole = given.ndim == 1 and given.dtype.kind in "iu" and len(given) > 0
+        if not (whole and given.min() >= 0 and given.max() < count) or len(np.unique(given)) < len(
+            given
+        ):
+            raise SpecError(
+                f"polygons= takes numbers of polygons, from 0 to {count - 1}, each once. Received "
+                f"{given.dtype} {np.array2string(given, threshold=6)}."
+            )
+        object.__setattr__(self, "polygons", given.astype("int64"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form; the coverage by its digest."""
+        return {"coverage": self.coverage.digest, "polygons": self.polygons.tolist()}
 
     def weights(self, rows: tuple[int, int], cols: tuple[int, int]) -> npt.NDArray[np.float32]:
         """Weight of every pixel of a box, float32 (y, x); about 1 on average, 0 outside.

@@ -21,6 +21,7 @@ from training.augmentation import (
     Jitter,
     Rotation,
     chip_draws,
+    placement,
     step_from_dict,
     step_to_dict,
     steps_of,
@@ -129,6 +130,18 @@ class TestMoves:
         found = {chip.astype(plain.dtype).tobytes() for chip in inputs["optical"][..., 0]}
         assert found == expected
 
+    @pytest.mark.parametrize("kind", PACKINGS)
+    @pytest.mark.parametrize("side", [1, 8, 9])
+    @pytest.mark.parametrize("dates", [(), (2,)])
+    def test_symmetries_are_those_of_the_general_move_to_the_bit(self, kind, side, dates):
+        draws = chip_draws(0, 0, np.arange(24), 3)
+        image = _coded(24, side=side, dates=dates).astype(kind)
+        placed = placement.symmetric(draws[:, 0]).then(placement.mirrored(y=draws[:, 1], x=None))
+        expected = placement.nearest(image, placed.sources(side), np.zeros((), kind))
+        found = ops.convert_to_numpy(placement.symmetrical(image, placed))
+        assert found.dtype == kind
+        np.testing.assert_array_equal(found, ops.convert_to_numpy(expected))
+
     def test_a_jitter_shifts_by_every_number_of_pixels_and_fills_with_nodata(self):
         draws = [[y, x] for y in (0.1, 0.3, 0.5, 0.7, 0.9) for x in (0.1, 0.5, 0.9)]
         _, label, _ = _run(_augmentation(Jitter(pixels=2)), _batch("uint8", 15), draws)
@@ -205,6 +218,28 @@ class TestInterpolation:
         layer = _augmentation(Rotation(degrees=180), CropZoom(low=0.6))
         inputs, _, _ = _run(layer, ({"optical": image}, label, label[..., 0]))
         assert set(np.unique(inputs["optical"])) == {0, value}
+
+    @pytest.mark.parametrize("value", [0.1, 1000.0, -1e30])
+    @pytest.mark.parametrize("steps", [(CropZoom(low=0.5),), (Rotation(degrees=10),)])
+    def test_a_constant_stays_constant_where_it_was_observed(self, value, steps):
+        image = np.full((16, SIDE, SIDE, 2), value, "float32")
+        image[np.random.default_rng(0).random(image.shape) < 0.3] = np.nan
+        weight = np.ones((16, SIDE, SIDE), "float32")
+        layer = _augmentation(*steps, kind="float32")
+        inputs, _, _ = _run(layer, ({"optical": image}, weight[..., None], weight))
+        found = inputs["optical"]
+        assert set(found[~np.isnan(found)].tolist()) == {float(np.float32(value))}
+
+    @pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX holds no 64 bits by itself")
+    def test_the_least_number_of_64_bits_does_not_become_nodata(self):
+        lost, least = -(2**63), -(2**63) + 1
+        image = np.full((1, 2, 2, 1), least, "int64")
+        image[0, 0, 0] = lost
+        packing = Packing(bands=1, dtype="int64", nodata=lost)
+        layer = Augmentation([Brightness(low=1, high=1)], stacks={"optical": packing}, seed=0)
+        weight = np.ones(1, "float32")
+        inputs, _, _ = _run(layer, ({"optical": image}, weight[:, None], weight))
+        np.testing.assert_array_equal(inputs["optical"] == lost, image == lost)
 
     def test_an_observed_mean_that_equals_nodata_becomes_its_neighbour(self):
         image = np.zeros((1, 2, 2, 2), "int16")
@@ -419,6 +454,20 @@ class TestSteps:
             (
                 lambda: _augmentation(Brightness(stacks=("radar",))),
                 "the inputs radar; there are optical",
+            ),
+            (
+                lambda: Augmentation(
+                    [BandDropout(probability=0.5)],
+                    stacks={"sar": Packing(bands=1, dtype="float32")},
+                    seed=0,
+                ),
+                "needs 2 or more. Received sar of 1 band",
+            ),
+            (
+                lambda: Augmentation(
+                    [Flip()], stacks={"a": Packing(bands=1, dtype="uint64", nodata=0)}, seed=0
+                ),
+                "Keras cuts uint64 down to 32 bits; store a as int64",
             ),
             (lambda: Packing(bands=0, dtype="uint8", nodata=0), "1 band or more. Received bands=0"),
             (lambda: Packing(bands=1, dtype="uint8"), "Integers need nodata="),

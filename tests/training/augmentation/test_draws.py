@@ -73,3 +73,14 @@ def test_numbers_out_of_range_are_refused(wrong):
     name, value = next(iter(wrong.items()))
     with pytest.raises(SpecError, match=f"{name} must be from 0 to .* Received {value}"):
         chip_draws(**{"seed": 0, "epoch": 0, **wrong}, chips=[0], count=1)
+
+
+def test_a_chip_that_comes_again_has_other_draws_and_its_first_ones_stay():
+    once = chip_draws(3, 7, [5, 6], 4)
+    again = chip_draws(3, 7, [5, 6, 5, 5], 4, turns=[0, 0, 1, 2])
+    assert (again[:2] == once).all()
+    assert len(np.unique(again, axis=0)) == 4
+    assert (again[2] == chip_draws(3, 7, [5], 4, turns=1)[0]).all()
+    many = chip_draws(0, 0, np.zeros(20_000, int), 2, turns=np.arange(20_000))
+    assert abs(many.mean() - 0.5) < 0.01
+    assert abs(np.corrcoef(many.T)[0, 1]) < 0.03

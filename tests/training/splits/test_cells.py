@@ -88,6 +88,11 @@ class TestClusters:
         with pytest.raises(SplitError, match=r"clusters has one value per window, \(1015,\)"):
             split_by_clusters(WINDOWS, clusters=[1, 2], fractions=HALVES, seed=0)
 
+    def test_their_number_may_be_numpys(self):
+        options = {"fractions": HALVES, "seed": 3}
+        split = split_by_clusters(WINDOWS, clusters=np.int64(4), **options)
+        assert split.digest == split_by_clusters(WINDOWS, clusters=4, **options).digest
+
     def test_no_window_in_a_cluster(self):
         with pytest.raises(SplitError, match="No window lies in a place"):
             split_by_clusters(WINDOWS, clusters=-np.ones(1015, int), fractions=HALVES, seed=0)

@@ -220,6 +220,20 @@ class TestManifest:
         with pytest.raises(SplitError, match="gives other windows today than when it was saved"):
             load_split(saved)
 
+    @pytest.mark.parametrize(
+        ("change", "match"),
+        [
+            (lambda data: data["folds"].clear(), "is no manifest of a split"),
+            (lambda data: data["folds"][0].clear(), r"this version knows: KeyError\('fold'\)"),
+            (lambda data: data.pop("windows"), r"this version knows: KeyError\('windows'\)"),
+            (lambda data: data["folds"][0].update(test_places="x"), "this version knows: "),
+        ],
+    )
+    def test_one_that_lacks_something(self, saved, change, match):
+        self._edit(saved, change, forge=True)
+        with pytest.raises(SplitError, match=match):
+            load_split(saved)
+
     def test_other_windows(self, saved):
         with pytest.raises(SplitError, match=r"is of other windows, .*'stride': 4"):
             load_split(saved, windows=Windows(shape=(60, 72), size=4, stride=2))

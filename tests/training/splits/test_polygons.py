@@ -16,8 +16,9 @@ from cube.windows import Windows, footprint
 from inference.baselines import Folds
 from tests import toy
 from training.splits import load_split
+from training.splits.areas import FoldSplit
 from training.splits.groups import contiguous_folds, whole_groups
-from training.splits.polygons import FoldSplit, Split, SplitRules, split_by_polygons
+from training.splits.polygons import Split, SplitRules, split_by_polygons
 
 WINDOWS = Windows(shape=toy.SHAPE, size=8, stride=4)
 RULES = SplitRules(seed=3, validation_share=0.4)

@@ -95,6 +95,7 @@ class TestRegions:
 
     def test_one_region_is_left_out(self):
         split = _split(QUARTERS, leave_out=["b"], validation_share=0.4)
+        assert _split(QUARTERS, leave_out="b", validation_share=0.4).digest == split.digest
         (part,) = split.folds
         assert part.test_windows.tolist() == np.flatnonzero(split.place == 1).tolist()
         assert len(part.validation_places) == 1
@@ -145,6 +146,10 @@ class TestRefusals:
     def test_one_line_says_what_is_wrong(self, polygons, options, message):
         with pytest.raises(SplitError, match=message):
             _split(polygons, **options)
+
+    def test_geometries_name_no_region(self):
+        with pytest.raises(SplitError, match="There is no column 'geometry'. There are: blob"):
+            split_by_regions(WINDOWS, QUARTERS, grid=toy.GRID, by="geometry", folds=2, seed=0)
 
     def test_windows_of_another_grid(self):
         other = Windows(shape=(90, 104), size=6, stride=3)

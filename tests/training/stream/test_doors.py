@@ -125,7 +125,7 @@ class TestTensorflow:
         stream = _stream(city)
         list(stream.tensorflow(epochs=1))
         gc.collect()
-        assert not sum(map(len, stream._block_buffers._free.values()))
+        assert not stream._block_buffers.free_bytes
 
     @pytest.mark.parametrize("leave", [1, 2])
     def test_a_consumer_may_leave_early(self, city, leave):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 
@@ -49,6 +50,40 @@ def test_a_consumer_that_leaves_early_stops_the_producer():
     count = len(made)
     time.sleep(0.05)
     assert len(made) == count
+
+
+def _on_a_thread_that_is_waited_for(call):
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("collected_on", [lambda call: call(), _on_a_thread_that_is_waited_for])
+def test_one_that_was_forgotten_may_be_collected_on_any_thread(collected_on):
+    forgotten, over = threading.Event(), []
+
+    def items():
+        yield 0
+        forgotten.wait(10)
+        collected_on(gc.collect)
+        over.append(True)
+        yield 1
+
+    gc.disable()
+    try:
+        before = _others()
+        cycle = {"ahead": prefetched(items(), depth=2)}
+        cycle["itself"] = cycle
+        next(cycle["ahead"])
+        producer = (_others() - before).pop()
+        del cycle
+        forgotten.set()
+        producer.join(20)
+    finally:
+        gc.enable()
+    assert over
+    assert not producer.is_alive()
 
 
 def test_no_thread_is_left_when_all_was_consumed():
