@@ -21,6 +21,10 @@ _KEPT = 0.25
 _TOGETHER = 4
 """Blocks whose chips should at least be shuffled together."""
 
+HELD = 5
+"""Batches beside those that wait: one is being put together, one is with the consumer, and a framework
+takes up to three before it needs them."""
+
 _SIDES = (4096, 2048, 1024, 512, 256, 128, 64, 32, 16)
 
 
@@ -86,8 +90,7 @@ def plan_budget(
     Raises:
         SpecError: The budget does not hold two blocks, a chunk and the batches.
     """
-    # One batch is being put together, and one is with the consumer.
-    batches = (prefetch + 2) * batch * needs.chip_bytes
+    batches = (prefetch + HELD) * batch * needs.chip_bytes
     rest = memory - batches
     group = int(rest * _GROUP)
     smallest = needs.block_bytes(block_px or _SIDES[-1]) * (blocks or 1)
@@ -96,7 +99,7 @@ def plan_budget(
         enough = max(smallest / _GROUP, needs.chunk_bytes / (1 - 2 * _GROUP))
         raise SpecError(
             f"The stream needs at least {_mb(math.ceil(enough) + batches)}, "
-            f"{_mb(batches)} of it for {prefetch + 2} batches of {batch} chips. Received "
+            f"{_mb(batches)} of it for {prefetch + HELD} batches of {batch} chips. Received "
             f"memory={_mb(memory)}; give more, or a smaller batch, prefetch, "
             f"block_px or blocks_in_flight."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from training.stream.batches import Batch
@@ -20,18 +21,22 @@ def tensorflow(stream: ChipStream, *, first: int, epochs: int, start: int) -> tf
     # Here, since an error inside of a generator comes out as one of TensorFlow's.
     first, epochs, start = check_place(len(stream), first=first, count=epochs, start=start)
 
+    # TensorFlow never forgets a generator, nor what it refers to: the dataset holds the stream.
+    there = weakref.ref(stream)
+
     def batches() -> Any:
-        try:
-            for batch in stream.epochs(first, epochs, start=start):
-                yield elements(batch)
-        finally:
-            # TensorFlow never forgets a generator, nor what it refers to.
-            stream.release()
+        for batch in there().epochs(first, epochs, start=start):  # type: ignore[union-attr]
+            yield elements(batch)
 
     # Batches begin at multiples of 64 bytes, so TensorFlow takes them without a copy.
     dataset = tf.data.Dataset.from_generator(batches, output_signature=_signature(stream, tf))
+    dataset.stream = stream
+    # There is nothing to tune, and the thread that tunes makes the end of an epoch wait for it.
+    options = tf.data.Options()
+    options.autotune.enabled = False
     count = epochs * len(stream) - start
-    return dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(2)
+    counted = dataset.apply(tf.data.experimental.assert_cardinality(count))
+    return counted.prefetch(1).with_options(options)
 
 
 def elements(batch: Batch) -> Any:

@@ -116,7 +116,7 @@ def _groups(
     groups: list[Group] = []
     start = held = chips = first = 0
     for place, (block, size) in enumerate(zip(blocks, sizes, strict=True)):
-        full = held + size > limits[0] or place - start == limits[1]
+        full = held + size > _share(len(groups)) * limits[0] or place - start == limits[1]
         if place > start and full:
             groups.append(
                 Group(number=len(groups), blocks=(start, place), first=first, chips=chips)
@@ -126,6 +126,14 @@ def _groups(
         chips += len(block.chips)
     groups.append(Group(number=len(groups), blocks=(start, len(blocks)), first=first, chips=chips))
     return groups
+
+
+def _share(number: int) -> float:
+    """Share of the bytes of a group that one of that number takes.
+
+    The first groups are small, since nobody can work on anything before the first is there.
+    """
+    return min(1.0, (number + 1) / 4)
 
 
 def part_of(chips: int, part: tuple[int, int]) -> tuple[int, int]:

@@ -45,7 +45,7 @@ class StreamSpec:
     seed: int
     shuffle: bool = True
     memory: int | str = MEMORY
-    prefetch: int = 4
+    prefetch: int = 3
     block_px: int | None = None
     blocks_in_flight: int | None = None
     readers: int | None = None

@@ -25,7 +25,7 @@ from training.stream import describing, doors
 from training.stream.assembling import ChipWeights, ClassWeights, Recipe
 from training.stream.batches import Batch
 from training.stream.blocks import Block, plan_blocks
-from training.stream.budget import Needs, plan_budget
+from training.stream.budget import HELD, Needs, plan_budget
 from training.stream.loading import Tally
 from training.stream.ordering import Epoch, batches_of, part_of, plan_epoch
 from training.stream.preparing import (
@@ -305,7 +305,7 @@ class ChipStream:
     def release(self) -> None:
         """Give back the memory that is kept from epoch to epoch; it is taken again when needed."""
         batch_bytes = self.spec.batch * self.recipe.chip_bytes()
-        self._batch_buffers = Buffers(kept_bytes=(self.spec.prefetch + 2) * batch_bytes)
+        self._batch_buffers = Buffers(kept_bytes=(self.spec.prefetch + HELD) * batch_bytes)
         self._block_buffers = Buffers(kept_bytes=2 * self.budget.group_bytes)
         self._part_buffers = Buffers(kept_bytes=self.budget.kept_bytes)
 
