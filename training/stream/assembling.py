@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -126,6 +126,23 @@ class Recipe:
         return cut + 8 + 4 * self.draws + sum(4 * len(row.columns) for row in rows)
 
 
+@dataclass(slots=True)
+class _Unfinished:
+    """A batch that is being filled.
+
+    Attributes:
+        arrays: What is cut, by name.
+        chips: Ids, int64 (batch,); -1 where there is none yet.
+        turns: How often each was taken before in the epoch, int64 (batch,).
+        filled: Chips that are there.
+    """
+
+    arrays: Arrays
+    chips: npt.NDArray[np.int64]
+    turns: npt.NDArray[np.int64]
+    filled: int = 0
+
+
 class Assembler:
     """Puts batches together."""
 
@@ -138,6 +155,7 @@ class Assembler:
         """
         self._recipe, self._buffers = recipe, buffers
         self._shapes = recipe.shapes()
+        self._made = [name for name in (LABEL, WEIGHT) if name in self._shapes]
 
     def batches(
         self, epoch: Epoch, groups: Iterable[Loaded], span: tuple[int, int], count: int
@@ -150,29 +168,27 @@ class Assembler:
             span: Positions of chips in the epoch, half-open.
             count: Batches to give; those behind the last chip are empty.
         """
-        given = filled = 0
-        arrays, chips = self._fresh()
+        given, batch = 0, self._fresh()
         for loaded in groups:
-            places = _places(epoch, loaded, span)
             cutters = self._cutters(loaded)
-            for block, place in places:
-                self._cut(cutters[block], loaded.blocks[block], place, arrays, filled)
-                chips[filled] = loaded.blocks[block].chips[place]
-                filled += 1
-                if filled == self._recipe.batch:
-                    yield self._finished(arrays, chips, epoch.number)
-                    given, filled = given + 1, 0
-                    arrays, chips = self._fresh()
-        while given < count:
-            for values in arrays.values():
-                values[filled:] = 0
-            yield self._finished(arrays, chips, epoch.number)
-            given, filled = given + 1, 0
-            arrays, chips = self._fresh()
+            ids, turns, timings = _joined(loaded)
+            for at, (number, place) in _places(epoch, loaded, span):
+                self._cut(cutters[number], place, timings[at], batch)
+                batch.chips[batch.filled], batch.turns[batch.filled] = ids[at], turns[at]
+                batch.filled += 1
+                if batch.filled == self._recipe.batch:
+                    yield self._finished(batch, epoch.number)
+                    given, batch = given + 1, self._fresh()
+        for _ in range(count - given):
+            for values in batch.arrays.values():
+                values[batch.filled :] = 0
+            yield self._finished(batch, epoch.number)
+            batch = self._fresh()
 
-    def _fresh(self) -> tuple[Arrays, npt.NDArray[np.int64]]:
+    def _fresh(self) -> _Unfinished:
         arrays = {name: self._buffers.empty(*how) for name, how in self._shapes.items()}
-        return arrays, np.full(self._recipe.batch, -1, "int64")
+        chips = np.full(self._recipe.batch, -1, "int64")
+        return _Unfinished(arrays, chips, np.zeros_like(chips))
 
     def _cutters(self, loaded: Loaded) -> list[Cutter]:
         size, stride = self._recipe.size, self._recipe.stride
@@ -181,27 +197,27 @@ class Assembler:
             for block, arrays in zip(loaded.blocks, loaded.arrays, strict=True)
         ]
 
-    def _cut(self, cutter: Cutter, block: Any, place: int, arrays: Arrays, slot: int) -> None:
+    def _cut(self, cutter: Cutter, place: int, timing: int, batch: _Unfinished) -> None:
         """Copy one chip from its block into a batch."""
-        timing = int(block.timings[place])
+        arrays, slot = batch.arrays, batch.filled
         for name, keys in self._recipe.source.timings[timing].inputs.items():
             if len(keys) == 1:
                 arrays[name][slot] = cutter.chip(keys[0], place)
             else:
                 for time, key in enumerate(keys):
                     arrays[name][slot, time] = cutter.chip(key, place)
-        for name in (LABEL, WEIGHT):
-            if name in arrays:
-                arrays[name][slot] = cutter.beside((name, timing), place)
+        for name in self._made:
+            arrays[name][slot] = cutter.beside((name, timing), place)
 
-    def _finished(self, arrays: Arrays, chips: npt.NDArray[np.int64], epoch: int) -> Batch:
-        recipe, real = self._recipe, chips >= 0
+    def _finished(self, batch: _Unfinished, epoch: int) -> Batch:
+        recipe, arrays, chips = self._recipe, batch.arrays, batch.chips
+        real = chips >= 0
         label, weight = self._labelled(arrays, chips, real)
         inputs = {name: values for name, values in arrays.items() if name not in (LABEL, WEIGHT)}
         for name, rows in recipe.features.items():
             inputs[name] = _rows(rows, chips, real, self._buffers)
         if recipe.draws:
-            inputs[DRAWS] = chip_draws(recipe.seed, epoch, chips, recipe.draws)
+            inputs[DRAWS] = chip_draws(recipe.seed, epoch, chips, recipe.draws, turns=batch.turns)
         if weight is not None and recipe.class_weights is not None and label is not None:
             weight *= recipe.class_weights.of_classes(label[..., 0], weight > 0)
         if weight is not None and recipe.weights is not None:
@@ -238,12 +254,29 @@ def _rows(
     return out
 
 
-def _places(epoch: Epoch, loaded: Loaded, span: tuple[int, int]) -> Sequence[tuple[int, int]]:
-    """(block, place in it) of a group's chips that lie in a span, in the order of the epoch."""
+def _joined(loaded: Loaded) -> tuple[list[int], list[int], list[int]]:
+    """Ids, turns and timings of all chips of a group."""
+    # Plain numbers, which are looked up faster one by one.
+    ids, turns, timings = (
+        np.concatenate([getattr(block, name) for block in loaded.blocks]).tolist()
+        for name in ("chips", "turns", "timings")
+    )
+    return ids, turns, timings
+
+
+def _places(
+    epoch: Epoch, loaded: Loaded, span: tuple[int, int]
+) -> Iterator[tuple[int, tuple[int, int]]]:
+    """Chips of a group that lie in a span, in the order of the epoch.
+
+    Each by its place among all of the group, and by its block and the place in that.
+    """
     group = loaded.group
     start, stop = (min(max(at - group.first, 0), group.chips) for at in span)
     chosen = epoch.order(group)[start:stop]
-    ends = np.cumsum([len(block.chips) for block in loaded.blocks])
+    counts = np.array([len(block.chips) for block in loaded.blocks])
+    ends = counts.cumsum()
     blocks = np.searchsorted(ends, chosen, side="right")
-    places = chosen - (ends - [len(block.chips) for block in loaded.blocks])[blocks]
-    return list(zip(blocks.tolist(), places.tolist(), strict=True))
+    places = chosen - (ends - counts)[blocks]
+    inside = zip(blocks.tolist(), places.tolist(), strict=True)
+    return zip(chosen.tolist(), inside, strict=True)

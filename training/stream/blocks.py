@@ -43,6 +43,11 @@ class Block:
     cols: tuple[int, int]
 
     @property
+    def turns(self) -> IntArray:
+        """How often each chip stands before itself, int64 (chip,): 0 where it is there once."""
+        return np.arange(len(self.chips)) - np.searchsorted(self.chips, self.chips)
+
+    @property
     def shape(self) -> tuple[int, int]:
         """Pixels along (y, x)."""
         return self.rows[1] - self.rows[0], self.cols[1] - self.cols[0]

@@ -22,8 +22,8 @@ _TOGETHER = 4
 """Blocks whose chips should at least be shuffled together."""
 
 HELD = 5
-"""Batches beside those that wait: one is being put together, one is with the consumer, and a framework
-takes up to three before it needs them."""
+"""Batches beside those that wait: one is being put together, one is with the consumer, and up to
+three a framework takes before it needs them."""
 
 _SIDES = (4096, 2048, 1024, 512, 256, 128, 64, 32, 16)
 

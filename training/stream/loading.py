@@ -23,7 +23,7 @@ from training.stream.tiles import Box, Key, Planner, Read, Tile
 
 Values = npt.NDArray[Any]
 
-_LABELLED = 1 << 14
+_LABELLED = 1 << 15
 """Pixels of a block that are labelled at once."""
 
 LABEL, WEIGHT = "<label>", "<weight>"
