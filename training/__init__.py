@@ -36,6 +36,7 @@ from training.splits import (
     LeakGuard,
     PlaceSplit,
     Split,
+    SplitChips,
     SplitRules,
     TimeSplit,
     check_leaks,
@@ -52,7 +53,7 @@ from training.splits import (
     whole_groups,
     write_folds,
 )
-from training.statistics import training_moments
+from training.statistics import Statistics, training_moments, training_statistics
 from training.stream import (
     Batch,
     ChipStream,
@@ -88,8 +89,10 @@ __all__ = [
     "Predicate",
     "SampleSpec",
     "Split",
+    "SplitChips",
     "SplitRules",
     "StallReport",
+    "Statistics",
     "StreamSpec",
     "StreamState",
     "Subset",
@@ -129,6 +132,7 @@ __all__ = [
     "split_random",
     "timings",
     "training_moments",
+    "training_statistics",
     "whole_groups",
     "write_folds",
 ]

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from cube.errors import SpecError, SplitError
 from training.classing import binned, check_ids, named_classes
+from training.index.expressions import condition
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -211,8 +212,8 @@ def balanced(
 
     Args:
         index: Chips, of the training set alone.
-        by: A column such as ``"majority"``, or an expression of columns as
-            ``pandas.DataFrame.eval`` takes it, such as ``"ice_share > 0.4"``.
+        by: A column such as ``"majority"``, or a condition on columns such as
+            ``"ice_share > 0.4"``; see :func:`training.index.expressions.condition`.
         seed: Of the orders.
         bins: Edges of numbers that are no classes, ascending: each bin holds its lower edge, the
             last its upper one too. Bins are called by their edges, such as ``"0 to 0.5"``.
@@ -230,20 +231,8 @@ def balanced(
 
 
 def _evaluated(frame: pd.DataFrame, by: str) -> npt.NDArray[Any]:
-    import pandas as pd
-
-    if by in frame:
-        return frame[by].to_numpy()
-    try:
-        found = frame.eval(by)
-    except (SyntaxError, NameError, KeyError, TypeError, ValueError) as error:
-        raise SplitError(
-            f"The index has no column {by!r}, and it is no expression of columns ({error}). It "
-            f"has: {', '.join(map(str, frame))}."
-        ) from error
-    if not isinstance(found, pd.Series) or len(found) != len(frame):
-        raise SplitError(f"{by!r} gives no value for each chip; compare or combine columns.")
-    return found.to_numpy()
+    """A column, or whether a condition on columns is true of each row."""
+    return frame[by].to_numpy() if by in frame else condition(frame, by)
 
 
 def _check_shares(shares: Mapping[Any, float], names: list[Any]) -> None:

@@ -16,7 +16,6 @@ from training.augmentation import Brightness, Dihedral
 from training.augmentation.augmenting import Augmentation
 from training.augmentation.fitted import augmented
 from training.layers import standardiser
-from training.statistics import training_statistics
 
 DATA = Path(__file__).parent / "data"
 BANDS = ("blue", "green", "red", "nir", "swir1", "swir2")
@@ -47,16 +46,13 @@ def main(out=Path("build/chips"), *, seed=0):
     )  # fmt: skip
     split.save(out / "split.json")
     split.plot(out / "split.png")
-    ids = split.ids("train", training.Chips(windows=windows))
-    train = index.where(np.isin(index.ids, ids), "train")
+    train = split.part("train", training.Chips(windows=windows), index=index)
 
     # 3. A stream of those that train, in 32 MB. Every tract counts the same, whatever its size.
     every = training.Supervision(coverage=coverage, polygons=np.arange(len(tracts)))
-    statistics = training_statistics(url, sample, windows, train, supervision=every)
+    statistics = training.training_statistics(url, sample, windows, train, supervision=every)
     how = training.StreamSpec(batch=32, seed=seed, memory="32 MB")
-    stream = training.ChipStream(
-        url, sample, windows, train, how, supervision=every, held_out=split.guard()
-    )
+    stream = training.ChipStream(url, sample, windows, train, how, supervision=every)
     print(index, split, statistics, stream, sep="\n\n")
 
     # 4. NumPy: batches as the cube stores them. The first is drawn.

@@ -144,12 +144,11 @@ def test_an_index_is_balanced_by_columns_expressions_and_bins():
 def test_what_cannot_be_balanced_is_refused():
     frame = pd.DataFrame({"chip": range(4), "ice": [0, 0.1, 0.2, np.nan], "name": list("abca")})
     index, some = Index(frame), Index(frame.iloc[:3])
-    with pytest.raises(SplitError, match="no column 'rock', and it is no expression of columns"):
+    with pytest.raises(SplitError, match="'rock' names a column that is not there"):
         balanced(index, "rock", seed=0)
-    with pytest.raises(SplitError, match="no expression of columns"):
-        balanced(index, "ice >", seed=0)
-    with pytest.raises(SplitError, match="'1 \\+ 1' gives no value for each chip"):
-        balanced(index, "1 + 1", seed=0)
+    for text in ("ice >", "1 + 1", "ice.to_csv('x') == 1"):
+        with pytest.raises(SplitError):
+            balanced(index, text, seed=0)
     with pytest.raises(SplitError, match="1 of 4 chips have no class"):
         balanced(index, "ice", seed=0)
     with pytest.raises(

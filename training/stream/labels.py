@@ -80,12 +80,12 @@ class Labeller:
             and its weight, (y, x). For windows the layer's own values, of
             :attr:`cut_dtype`, (y, x, period), NaN where not observed, and None.
         """
+        values = stored[0][..., None] if len(stored) == 1 else np.stack(stored, axis=-1)
         if self.target.over == "window":
-            return nodata.decode(np.stack(stored, axis=-1), self.layer), None
-        label, known = self._learned(np.stack(stored, axis=-1))
+            return nodata.decode(values, self.layer), None
+        label, known = self._learned(values)
         known &= observed
-        label[~known] = 0
-        return label, known.astype("float32")
+        return np.where(known[..., None], label, label.dtype.type(0)), known.astype("float32")
 
     def _learned(self, stored: Values) -> tuple[Values, npt.NDArray[np.bool_]]:
         """What is learned of stored values (y, x, period), and where it is known, (y, x)."""
