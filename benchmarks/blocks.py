@@ -35,7 +35,7 @@ import rasterstats
 from exactextract.raster import NumPyRasterSource
 
 import cube
-from benchmarks.patchworks import bent_squares, square_grid, voronoi
+from benchmarks._patchworks import bent_squares, square_grid, voronoi
 
 if TYPE_CHECKING:
     import geopandas as gpd

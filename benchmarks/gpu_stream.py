@@ -27,7 +27,8 @@ from typing import Any
 import numpy as np
 
 import training
-from benchmarks.stream import BANDS, BATCH, SIZE, Case, bar, filled_cube, ours, show
+from benchmarks._chip_cubes import BANDS, BATCH, SIZE, Case, filled_cube, ours
+from benchmarks._meters import bar, show
 
 SLOWER = 1.03
 """Most that a step from the cube may take, in steps from memory."""

@@ -14,9 +14,7 @@ if getattr(cube, "__distribution__", None) != "quadrat":
 from training import timings
 from training.bundle import ModelBundle, load_bundle
 from training.chips import Chips
-from training.columns import TimeColumn
 from training.contact_sheets import contact_sheet
-from training.features import FeatureStatistics, feature_statistics, fill_missing
 from training.fitting import cross_validate, fit_fold
 from training.index.chip_index import ChipIndex, load_index
 from training.index.indexing import index_chips
@@ -31,7 +29,7 @@ from training.index.predicates import (
 from training.learning import FitSpec
 from training.outline_periods import outline_periods
 from training.samples import InputStack, SampleSpec
-from training.sampling import Balanced, Subset, balanced
+from training.sampling import Balanced, Subset, balanced, chip_weights, class_weights, pixel_weights
 from training.splits import (
     LeakGuard,
     PlaceSplit,
@@ -62,10 +60,18 @@ from training.stream import (
     StreamState,
     Supervision,
 )
-from training.tables import beside, by_block, by_chip, by_window
+from training.tables import (
+    FeatureStatistics,
+    TimeColumn,
+    beside,
+    by_block,
+    by_chip,
+    by_window,
+    feature_statistics,
+    fill_missing,
+)
 from training.targets import TableTarget, Target
 from training.timings import Timing
-from training.weights import chip_weights, class_weights, pixel_weights
 
 __distribution__ = "quadrat"
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from cube.errors import SpecError, SplitError
 from cube.spec import CubeSpec, grid_to_dict
 from cube.windows import WindowSet
-from training.index import expressions, files, overlaps, summary
+from training.index import expressions, files, summary, thinning
 from training.samples import SampleSpec
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class ChipIndex:
             windows = self.frame["window"].to_numpy("int64")[rows]
             _, first, of = np.unique(windows, return_index=True, return_inverse=True)
             origins = self.frame[["row", "col"]].to_numpy("int64")[rows[first]]
-            mask[rows] = overlaps.apart(origins, size, max_overlap)[of]
+            mask[rows] = thinning.apart(origins, size, max_overlap)[of]
         return self._kept(mask, f"without_duplicates({max_overlap:g}, by={by!r})")
 
     def with_column(self, name: str, values: npt.ArrayLike) -> ChipIndex:

@@ -13,7 +13,6 @@ from cube.objects import PARALLEL
 from cube.spec import CubeSpec
 from cube.threads import cores
 from training.chips import Chips
-from training.features import check_complete
 from training.samples import SampleSpec
 from training.stream.assembling import DRAWS, Recipe
 from training.stream.budget import Budget
@@ -21,6 +20,7 @@ from training.stream.labels import Labeller
 from training.stream.loading import Needed, Source
 from training.stream.supervision import Supervision
 from training.stream.tiles import Key
+from training.tables import check_complete
 from training.targets import TableTarget, Target, pixel_km2
 
 _KINDS = {
@@ -70,8 +70,14 @@ def chip_ids(given: npt.ArrayLike, chips: Chips) -> npt.NDArray[np.int64]:
             f"Chips are numbered from 0 to {len(chips) - 1}. Received {ids.min()} to {ids.max()}."
         )
     found = np.sort(ids.astype("int64"))
-    if not len(found) or (found[1:] == found[:-1]).any():
-        raise SplitError(f"A stream needs chips, once each. Received {len(found)} ids.")
+    if not len(found):
+        raise SplitError("A stream needs chips, once each. Received none.")
+    again = found[1:][found[1:] == found[:-1]]
+    if len(again):
+        raise SplitError(
+            f"A stream needs chips, once each. Of {len(found)} ids {len(again)} come again, first "
+            f"{again[0]}; give np.unique(), and a sampling to draw chips several times."
+        )
     return found
 
 
@@ -116,9 +122,14 @@ def check_joined(recipe: Recipe, sample: SampleSpec, supervision: Supervision | 
     target = sample.target
     given = () if recipe.label is None else tuple(recipe.label.columns)
     wanted = target.columns if isinstance(target, TableTarget) else ()
+    if given and not wanted:
+        raise SpecError(
+            f"label= is for a TableTarget. Received {', '.join(given)}, while the target takes the "
+            f"columns of no table; leave label= out, or learn TableTarget(columns={given})."
+        )
     if given != wanted:
         raise SpecError(
-            f"The target takes the columns {', '.join(wanted) or 'of no table'}; label= has "
+            f"The target takes the columns {', '.join(wanted)}; label= has "
             f"{', '.join(given) or 'none'}. Give the same columns to both, in the same order."
         )
     if supervision is not None and not (isinstance(target, Target) and target.over == "pixels"):
@@ -147,7 +158,10 @@ def check_rows(recipe: Recipe, ids: npt.NDArray[np.int64]) -> None:
     """
     for name, join in recipe.features.items():
         if not hasattr(join, "rows"):
-            raise SpecError(f"features= has no table joined to chips under {name!r}.")
+            raise SpecError(
+                f"features= has no table joined to chips under {name!r}. Received "
+                f"{type(join).__name__}; join it with by_window(), by_block() or by_chip()."
+            )
         check_complete(join, ids)
     if recipe.label is not None and not _any_known(recipe.label.rows(ids)):
         raise SplitError(

@@ -335,10 +335,11 @@ class ChipStream:
 
         Args:
             state: From :meth:`state`, or its ``to_dict()``.
-            epochs: How many epochs in all, the one that was begun included.
+            epochs: How many epochs, the one that was begun being the first; a run
+                of n epochs has ``n - state.epoch`` left, 0 once it is done.
 
         Raises:
-            SpecError: It is no state.
+            SpecError: It is no state, or ``epochs`` is below 1.
             SplitError: The state is of another stream.
         """
         place = state if isinstance(state, StreamState) else StreamState.from_dict(state)

@@ -23,7 +23,7 @@ from tests.training.index.conftest import COVER, PEOPLE, YEARS, land_spec
 from training.index import files, picture
 from training.index.chip_index import ChipIndex, Step, load_index
 from training.index.indexing import index_chips
-from training.index.overlaps import apart
+from training.index.thinning import apart
 from training.splits import split_by_cells
 from training.timings import same
 

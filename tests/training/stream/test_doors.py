@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 
 import keras
 import numpy as np
@@ -121,11 +122,16 @@ class TestTensorflow:
         seen = {np.asarray(x["terrain"]).ctypes.data for x, _, _ in stream.tensorflow(epochs=1)}
         assert seen <= places
 
-    def test_memory_is_given_back_at_the_end(self, city):
+    def test_a_dataset_holds_its_stream_and_lets_go_of_it(self, city):
         stream = _stream(city)
-        list(stream.tensorflow(epochs=1))
+        there, dataset = weakref.ref(stream), stream.tensorflow(epochs=1)
+        del stream
         gc.collect()
-        assert not stream._block_buffers.free_bytes
+        assert len(list(dataset)) == len(there())
+        del dataset
+        gc.collect()
+        # TensorFlow forgets no generator that it was given; this one holds nothing.
+        assert there() is None
 
     @pytest.mark.parametrize("leave", [1, 2])
     def test_a_consumer_may_leave_early(self, city, leave):

@@ -16,14 +16,13 @@ from cube.windows import Windows
 from tests import toy
 from training.chips import Chips
 from training.samples import InputStack, SampleSpec
-from training.sampling import Subset
+from training.sampling import ChipWeights, PixelWeights, Subset, chip_weights, pixel_weights
 from training.stream import ChipStream, StreamSpec, StreamState, Supervision
 from training.stream.blocks import plan_blocks
 from training.stream.ordering import plan_epoch
 from training.tables import by_chip
 from training.targets import TableTarget, Target
 from training.timings import Timing
-from training.weights import ChipWeights, PixelWeights, chip_weights, pixel_weights
 
 WINDOWS = Windows(shape=toy.SHAPE, size=8, stride=5)
 ALL = np.arange(len(WINDOWS))
@@ -117,7 +116,7 @@ class TestArguments:
         for name in right:
             with pytest.raises(SpecError, match=f"{name}= takes .* Received NoneType"):
                 ChipStream(city.url, chips=[0], **{**right, name: None})
-        with pytest.raises(SpecError, match="no table joined to chips under 'x'"):
+        with pytest.raises(SpecError, match=r"chips under 'x'\. Received int; join it with by_w"):
             _stream(city, joined={"features": {"x": 3}})
 
     @pytest.mark.parametrize(

@@ -270,7 +270,7 @@ class TestJoined:
         [
             (TableTarget(columns=("a",)), {"label": _Rows()}, "takes the columns a; label= has id"),
             (TableTarget(columns=("a",)), {}, "takes the columns a; label= has none"),
-            (None, {"label": _Rows()}, "of no table"),
+            (None, {"label": _Rows()}, "for a TableTarget. Received id, .* of no table"),
             (None, {"weights": _Weights()}, "has no target"),
             (None, {"class_weights": _ClassWeights()}, "transform='classes'"),
             (None, {"features": {"image": _Rows()}}, "names of their own: image"),
@@ -280,6 +280,11 @@ class TestJoined:
         sample = SampleSpec.of(INPUTS, target, input_time="2000")
         with pytest.raises(SpecError, match=match):
             ChipStream(years[0], sample, WINDOWS, [0], StreamSpec(seed=0), **joined)
+
+    def test_a_layer_is_learned_from_no_table(self, years):
+        sample = SampleSpec.of(INPUTS, Target(layer="people"), label_time="2000", input_time="2000")
+        with pytest.raises(SpecError, match=r"or learn TableTarget\(columns=\('id',\)\)"):
+            ChipStream(years[0], sample, WINDOWS, [0], StreamSpec(seed=0), label=_Rows())
 
     def test_supervision_is_for_maps(self, years, city):
         target = Target(layer="people", over="window")

@@ -326,9 +326,15 @@ class TestTensorflow:
 
 
 class TestRefusals:
-    @pytest.mark.parametrize("ids", [[], [1, 2, 2]])
-    def test_no_chips_or_the_same_twice(self, city, ids):
-        with pytest.raises(SplitError, match="needs chips, once each"):
+    @pytest.mark.parametrize(
+        ("ids", "match"),
+        [
+            ([], r"needs chips, once each\. Received none"),
+            ([9, 1, 5, 9, 5, 9], r"needs chips, once each\. Of 6 ids 3 come again, first 5;"),
+        ],
+    )
+    def test_no_chips_or_the_same_twice(self, city, ids, match):
+        with pytest.raises(SplitError, match=match):
             _stream(city, ids)
 
     @pytest.mark.parametrize("ids", [[-1, 0], [0, len(WINDOWS)]])

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from cube import nodata
 from cube.errors import CubeError
 from cube.run import run_tasks
-from training.pixels import FoldPixels, TileChips
-from training.tallies import Histogram, Selection, Sums, digits
+from training.statistics.pixels import FoldPixels, TileChips
+from training.statistics.tallies import Histogram, Selection, Sums, digits
 from training.targets import Target
 
 if TYPE_CHECKING:

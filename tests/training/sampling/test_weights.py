@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 
 from cube.errors import SpecError, SplitError
-from training.weights import PixelWeights, chip_weights, class_weights, pixel_weights
+from training.sampling import PixelWeights, chip_weights, class_weights, pixel_weights
 
 labels = st.lists(st.integers(0, 5), min_size=1, max_size=60)
 

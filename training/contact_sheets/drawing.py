@@ -17,7 +17,14 @@ import numpy.typing as npt
 
 from cube.errors import SpecError, StoreError
 from cube.spec import CubeSpec
-from training.pictures import Classes, chosen_bands, images, learned, limits, observed
+from training.contact_sheets.images import (
+    Classes,
+    chosen_bands,
+    images,
+    learned,
+    limits,
+    observed,
+)
 from training.samples import SampleSpec
 from training.targets import TableTarget, Target
 from training.timings import Timing

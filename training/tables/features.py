@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cube.errors import SpecError, SplitError
-from training.tables import TableJoin
+from training.tables.joining import TableJoin
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]

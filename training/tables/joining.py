@@ -3,7 +3,7 @@
 A row of a table belongs to a chip, to a window, or to a polygon whose part in a window counts.
 Nothing is filled in unasked: where a table says nothing of a chip, its numbers are NaN. As a label
 such a chip weighs nothing; as features it is refused, unless its numbers are filled by declaration
-(:mod:`training.features`).
+(:mod:`training.tables.features`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import numpy.typing as npt
 from cube.coverage import Coverage
 from cube.errors import SpecError, SplitError
 from training.chips import Chips
-from training.columns import TimeColumn, column_of, key_rows, numbers_of, whole_numbers
-from training.overlaps import How, Overlaps, overlaps, window_values
+from training.tables.columns import TimeColumn, column_of, key_rows, numbers_of, whole_numbers
+from training.tables.overlaps import How, Overlaps, overlaps, window_values
 
 if TYPE_CHECKING:
     import pandas as pd

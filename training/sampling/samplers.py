@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cube.errors import SpecError, SplitError
-from training.classing import binned, check_ids, named_classes
 from training.index.expressions import condition
+from training.sampling.classing import binned, check_ids, named_classes
 
 if TYPE_CHECKING:
     import pandas as pd

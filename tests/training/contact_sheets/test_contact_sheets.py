@@ -14,7 +14,14 @@ import cube
 from cube.errors import SpecError, StoreError
 from tests import toy
 from training.contact_sheets import contact_sheet
-from training.pictures import Classes, chosen_bands, images, learned, limits, observed
+from training.contact_sheets.images import (
+    Classes,
+    chosen_bands,
+    images,
+    learned,
+    limits,
+    observed,
+)
 from training.samples import SampleSpec
 from training.targets import TableTarget, Target
 from training.timings import Timing

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cube.errors import SpecError, SplitError
-from training.classing import check_ids, named_classes
+from training.sampling.classing import check_ids, named_classes
 
 IntArray = npt.NDArray[np.int64]
 Float32Array = npt.NDArray[np.float32]

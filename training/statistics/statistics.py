@@ -15,14 +15,14 @@ from cube.errors import SpecError, SplitError
 from cube.template import read_spec
 from cube.windows import WindowSet
 from training.chips import Chips
-from training.passes import Found, Key, label_channels, read_through
-from training.pixels import FoldPixels, tiles_with
 from training.samples import SampleSpec
+from training.sampling import class_weights
+from training.statistics.passes import Found, Key, label_channels, read_through
+from training.statistics.pixels import FoldPixels, tiles_with
+from training.statistics.tallies import Sums
 from training.stream import Supervision
 from training.stream.stream import Selection
-from training.tallies import Sums
 from training.targets import Target
-from training.weights import class_weights
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,18 +15,21 @@ from cube.coverage import entries
 from cube.errors import SpecError, SplitError
 from cube.windows import Windows
 from tests import toy
-from training import overlaps as measured
 from training.chips import Chips
-from training.columns import TimeColumn
-from training.features import (
+from training.tables import (
     FeatureStatistics,
+    TimeColumn,
+    beside,
+    by_block,
+    by_chip,
+    by_window,
     check_complete,
     complete,
     feature_statistics,
     fill_missing,
 )
-from training.overlaps import overlaps
-from training.tables import beside, by_block, by_chip, by_window
+from training.tables import overlaps as measured
+from training.tables.overlaps import overlaps
 from training.timings import Timing, same
 
 WINDOWS = Windows(shape=toy.SHAPE, size=13, stride=9)

@@ -1,6 +1,6 @@
 """Chips as pictures: bands stretched together, labels in colours, and nodata left transparent.
 
-Arithmetic on arrays; :mod:`training.contact_sheets` draws it.
+Arithmetic on arrays; :mod:`training.contact_sheets.drawing` draws it.
 """
 
 from __future__ import annotations
