@@ -35,7 +35,7 @@ class ChipWeights(Protocol):
         """Weights of chips, float32 (chip,), at least 0."""
 
 
-class ClassWeights(Protocol):
+class PixelWeights(Protocol):
     """A weight for every class."""
 
     def of_classes(self, label: Values, valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
@@ -57,7 +57,7 @@ class Recipe:
         label: Rows that are the label, where that is no layer.
         features: Name to rows that go with the inputs.
         weights: What each chip counts.
-        class_weights: What each class counts.
+        pixel_weights: What each class counts.
         draws: Numbers to draw for each chip of each epoch.
         seed: Of these numbers.
     """
@@ -69,7 +69,7 @@ class Recipe:
     label: TableJoin | None
     features: dict[str, TableJoin]
     weights: ChipWeights | None
-    class_weights: ClassWeights | None
+    pixel_weights: PixelWeights | None
     draws: int
     seed: int
 
@@ -218,8 +218,8 @@ class Assembler:
             inputs[name] = _rows(rows, chips, real, self._buffers)
         if recipe.draws:
             inputs[DRAWS] = chip_draws(recipe.seed, epoch, chips, recipe.draws, turns=batch.turns)
-        if weight is not None and recipe.class_weights is not None and label is not None:
-            weight *= recipe.class_weights.of_classes(label[..., 0], weight > 0)
+        if weight is not None and recipe.pixel_weights is not None and label is not None:
+            weight *= recipe.pixel_weights.of_classes(label[..., 0], weight > 0)
         if weight is not None and recipe.weights is not None:
             by_chip = np.zeros(len(chips), "float32")
             by_chip[real] = recipe.weights.of(chips[real])

@@ -31,7 +31,10 @@ _KINDS = {
     "label": ("rows", "a table joined to chips, such as by_chip() gives it"),
     "features": ("items", "a mapping of names to tables joined to chips"),
     "weights": ("of", "weights of chips, such as chip_weights() gives them"),
-    "class_weights": ("of_classes", "weights of classes, such as pixel_weights() gives them"),
+    "pixel_weights": (
+        "of_classes",
+        "weights of classes, such as training.pixel_weights() gives them",
+    ),
     "sampling": ("draw", "a sampling, such as balanced() gives it"),
     "held_out": ("check", "a guard that checks windows"),
 }
@@ -139,8 +142,8 @@ def check_joined(recipe: Recipe, sample: SampleSpec, supervision: Supervision | 
             "supervision= is of polygons over another grid than the cube's; build their coverage "
             "on this cube."
         )
-    if recipe.class_weights is not None and getattr(target, "transform", None) != "classes":
-        raise SpecError("class_weights= are for a target with transform='classes'.")
+    if recipe.pixel_weights is not None and getattr(target, "transform", None) != "classes":
+        raise SpecError("pixel_weights= are for a target with transform='classes'.")
     if recipe.weights is not None and target is None:
         raise SpecError("weights= weigh a label; this sample has no target.")
     names = [*recipe.features, *(stack.stack for stack in sample.inputs)]

@@ -108,8 +108,8 @@ def _joined(stream: ChipStream) -> dict[str, Any]:
         found["supervision"] = labeller.supervision.to_dict()
     if recipe.weights is not None:
         found["weights"] = _of_array(recipe.weights.of(ids))
-    if recipe.class_weights is not None:
-        found["class_weights"] = recipe.class_weights.to_dict()
+    if recipe.pixel_weights is not None:
+        found["pixel_weights"] = recipe.pixel_weights.to_dict()
     if stream.sampling is not None:
         # Samplings of the same numbers may yet be of other classes.
         found["sampling"] = [stream.sampling.describe(), _of_array(stream.sampling.draw(0))]

@@ -22,7 +22,7 @@ from training.chips import Chips
 from training.samples import SampleSpec
 from training.sampling import Sampling
 from training.stream import describing, doors
-from training.stream.assembling import ChipWeights, ClassWeights, Recipe
+from training.stream.assembling import ChipWeights, PixelWeights, Recipe
 from training.stream.batches import Batch
 from training.stream.blocks import Block, plan_blocks
 from training.stream.budget import HELD, Needs, plan_budget
@@ -91,7 +91,7 @@ class ChipStream:
         label: TableJoin | None = None,
         features: Mapping[str, TableJoin] | None = None,
         weights: ChipWeights | None = None,
-        class_weights: ClassWeights | None = None,
+        pixel_weights: PixelWeights | None = None,
         sampling: Sampling | None = None,
         held_out: Guard | None = None,
     ) -> None:
@@ -108,7 +108,7 @@ class ChipStream:
             label: Rows that are learned, where the target is a table.
             features: Name to rows that go with the inputs, float32 (batch, column).
             weights: What each chip counts.
-            class_weights: What the pixels of each class count.
+            pixel_weights: What the pixels of each class count.
             sampling: Which of the chips an epoch takes, and how often; by
                 default each once.
             held_out: The leak check: windows that those streamed must not come near to.
@@ -123,7 +123,7 @@ class ChipStream:
         """
         check_kinds(sample=sample, windows=windows, spec=spec)
         check_kinds(supervision=supervision, label=label, features=features, weights=weights)
-        check_kinds(class_weights=class_weights, sampling=sampling, held_out=held_out)
+        check_kinds(pixel_weights=pixel_weights, sampling=sampling, held_out=held_out)
         self.url = urls.normalise(url)
         self.cube = read_spec(self.url)
         self.sample, self.windows, self.spec = sample, windows, spec
@@ -146,7 +146,7 @@ class ChipStream:
             label=label,
             features=dict(features or {}),
             weights=weights,
-            class_weights=class_weights,
+            pixel_weights=pixel_weights,
             draws=spec.draws,
             seed=spec.seed,
         )
@@ -366,6 +366,9 @@ class ChipStream:
         """The stream as a ``keras.utils.PyDataset`` of (inputs, label, weight).
 
         Works on every backend of Keras; one epoch follows another for as long as ``fit`` asks.
+        Say ``shuffle=False`` to ``fit``: the stream shuffles, and batches in another order are
+        refused. Keras takes the length of the first epoch for that of all, so fit what is left of
+        an epoch that ``start`` goes on with by itself.
 
         Args:
             first: Number of the first epoch.
@@ -379,6 +382,9 @@ class ChipStream:
 
     def __str__(self) -> str:
         return self.describe()
+
+    def __repr__(self) -> str:
+        return f"<ChipStream of {len(self.ids):,} chips in {len(self):,} batches an epoch>"
 
     def _repr_html_(self) -> str:
         return describing.html(self)

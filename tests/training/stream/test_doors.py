@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 
+from cube.errors import SpecError
 from cube.windows import Windows
 from tests import toy
 from training.samples import SampleSpec
@@ -52,6 +53,17 @@ def test_batches_pass_through_dlpack_without_a_copy(city):
     assert np.array_equal(weight, batch.weight)
 
 
+def _model():
+    inputs = {
+        "predictors": keras.Input((8, 8, 2), dtype="uint8", name="predictors"),
+        "terrain": keras.Input((8, 8, 2), name="terrain"),
+    }
+    cast = keras.layers.Rescaling(1 / 255)(inputs["predictors"])
+    model = keras.Model(inputs, keras.layers.Conv2D(1, 1)(cast))
+    model.compile("sgd", "mse")
+    return model
+
+
 class TestKeras:
     def test_epochs_follow_one_another(self, city):
         stream = _stream(city)
@@ -62,34 +74,42 @@ class TestKeras:
             dataset.on_epoch_end()
         assert found == _expected(stream, epochs=2)
 
-    def test_a_batch_may_be_asked_for_out_of_order(self, city):
+    def test_an_epoch_can_be_begun_again(self, city):
         stream = _stream(city)
         dataset, expected = stream.keras(), _expected(stream)
-        assert [_numbers(*dataset[i]) for i in (2, 0, 1, 0)] == [expected[i] for i in (2, 0, 1, 0)]
+        assert [_numbers(*dataset[i]) for i in (0, 1, 0, 1, 2)] == [*expected[:2], *expected[:3]]
         dataset.close()
+
+    def test_batches_in_another_order_are_refused(self, city):
+        dataset = _stream(city).keras()
+        for index in (2, -1):
+            with pytest.raises(SpecError, match="say shuffle=False to fit"):
+                dataset[index]
+        dataset.close()
+
+    @pytest.mark.parametrize("chips", [10, 20])
+    def test_an_epoch_that_keras_looks_at_is_learned_too(self, city, chips):
+        stream = _stream(city, chips, batch=10)
+        dataset, model = stream.keras(), _model()
+        model.fit(dataset, epochs=2, shuffle=False, verbose=0)
+        assert dataset.epoch == 2
+        assert {0, 1} <= {report.epoch for report in stream.reports if report.whole}
 
     def test_it_begins_in_the_middle_and_goes_on_with_whole_epochs(self, city):
         stream = _stream(city)
-        dataset = stream.keras(first=1, start=2)
-        assert len(dataset) == len(stream) - 2
+        dataset = stream.keras(first=1, start=1)
+        assert len(dataset) == len(stream) - 1
         found = [_numbers(*dataset[i]) for i in range(len(dataset))]
         dataset.on_epoch_end()
         found += [_numbers(*dataset[i]) for i in range(len(dataset))]
-        assert found == _expected(stream, first=1, epochs=2, start=2)
+        assert found == _expected(stream, first=1, epochs=2, start=1)
 
     def test_chips_without_labels_are_inputs_alone(self, city):
         sample = SampleSpec.of({"predictors": ("red",)}, None, input_time="2000")
         assert set(_stream(city, sample=sample).keras()[0]) == {"predictors"}
 
     def test_a_model_can_be_fitted_through_it(self, city):
-        stream = _stream(city)
-        inputs = {
-            "predictors": keras.Input((8, 8, 2), dtype="uint8", name="predictors"),
-            "terrain": keras.Input((8, 8, 2), name="terrain"),
-        }
-        cast = keras.layers.Rescaling(1 / 255)(inputs["predictors"])
-        model = keras.Model(inputs, keras.layers.Conv2D(1, 1)(cast))
-        model.compile("sgd", "mse")
+        stream, model = _stream(city), _model()
         history = model.fit(stream.keras(), epochs=2, shuffle=False, verbose=0)
         assert np.isfinite(history.history["loss"]).all()
         assert {report.epoch for report in stream.reports if report.whole} == {0, 1}

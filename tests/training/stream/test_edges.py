@@ -102,7 +102,7 @@ class TestArguments:
             ("label", "table"),
             ("features", ["table"]),
             ("weights", [1.0]),
-            ("class_weights", {1: 2.0}),
+            ("pixel_weights", {1: 2.0}),
             ("sampling", 3),
             ("held_out", 3),
         ],
@@ -377,7 +377,7 @@ class TestDigest:
         made = [pixel_weights({1: 3, 2: n}) for n in (1, 2)]
         assert isinstance(made[0], PixelWeights)
         digests = {
-            ChipStream(odd, sample, WINDOWS, [0], StreamSpec(seed=0), class_weights=w).digest
+            ChipStream(odd, sample, WINDOWS, [0], StreamSpec(seed=0), pixel_weights=w).digest
             for w in made
         }
         assert len(digests) == 2

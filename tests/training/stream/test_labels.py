@@ -261,7 +261,7 @@ class TestJoined:
         target = Target(layer="cover", transform="classes")
         sample = SampleSpec.of(INPUTS, target, label_time="2000", input_time="2000")
         plain = _by_chip(url, sample, np.arange(30))
-        found = _by_chip(url, sample, np.arange(30), class_weights=_ClassWeights())
+        found = _by_chip(url, sample, np.arange(30), pixel_weights=_ClassWeights())
         for chip, (_, label, weight) in found.items():
             assert np.array_equal(weight, plain[chip][2] * (label[..., 0] + 1))
 
@@ -272,7 +272,7 @@ class TestJoined:
             (TableTarget(columns=("a",)), {}, "takes the columns a; label= has none"),
             (None, {"label": _Rows()}, "for a TableTarget. Received id, .* of no table"),
             (None, {"weights": _Weights()}, "has no target"),
-            (None, {"class_weights": _ClassWeights()}, "transform='classes'"),
+            (None, {"pixel_weights": _ClassWeights()}, "transform='classes'"),
             (None, {"features": {"image": _Rows()}}, "names of their own: image"),
         ],
     )
@@ -283,7 +283,7 @@ class TestJoined:
 
     def test_a_layer_is_learned_from_no_table(self, years):
         sample = SampleSpec.of(INPUTS, Target(layer="people"), label_time="2000", input_time="2000")
-        with pytest.raises(SpecError, match=r"or learn TableTarget\(columns=\('id',\)\)"):
+        with pytest.raises(SpecError, match=r"or learn TableTarget\(columns=\('id', 'half'\)\)"):
             ChipStream(years[0], sample, WINDOWS, [0], StreamSpec(seed=0), label=_Rows())
 
     def test_supervision_is_for_maps(self, years, city):
