@@ -1,8 +1,8 @@
 """From the cube to a trained model: windows, splits by place, streams, networks.
 
 Importing this package loads no deep-learning framework; training does. What is made of Keras lies
-in modules of its own: ``training.layers`` (``standardiser``, ``Standardise``, ``Rescale``,
-``Valid``), ``training.augmentation.augmenting`` (``Augmentation``), ``training.augmentation.fitted``
+in modules of its own: ``training.layers`` (``standardiser``, ``Standardise``, ``Rescale``),
+``training.augmentation.augmenting`` (``Augmentation``), ``training.augmentation.fitted``
 (``augmented``) and ``training.models`` (``unet``).
 """
 

@@ -68,7 +68,9 @@ def main(out=Path("build/chips"), *, seed=0):
     random = Augmentation.of((Dihedral(), Brightness()), stream.cube, sample, seed=seed)
     model = augmented(network(stream.cube, statistics, windows.size), random)
     model.compile(optimizer=keras.optimizers.Adam(0.01), loss="mse")
-    model.fit(stream.tensorflow(epochs=2), epochs=2, steps_per_epoch=len(stream), verbose=0)
+    model.fit(
+        stream.tensorflow(epochs=2), epochs=2, steps_per_epoch=len(stream), shuffle=False, verbose=0
+    )
     print(f"tf.data: {stream.report}")
     learned = model.fit(stream.keras(first=2), epochs=1, shuffle=False, verbose=0)
     print(f"PyDataset: {stream.report}; loss {learned.history['loss'][-1]:.3f}")
