@@ -103,6 +103,7 @@ class Threads(Pool[Task]):
         ]
 
     def __enter__(self) -> Threads[Task]:
+        self._entered = threading.get_ident()
         self._bounds.__enter__()
         for thread in self._threads:
             thread.start()
@@ -142,8 +143,10 @@ class Threads(Pool[Task]):
             future.cancel()
         for _ in self._threads:
             self._queue.put(None)
-        # Who interrupts has waited in stop(); or does so again, and wants no more waiting.
-        if kind is None or not issubclass(kind, KeyboardInterrupt):
+        # Who interrupts has waited in stop(); or does so again, and wants no more waiting. And what
+        # was forgotten is collected on any thread, one that the tasks wait for among them.
+        here = threading.get_ident() == self._entered
+        if here and (kind is None or not issubclass(kind, KeyboardInterrupt)):
             for thread in self._threads:
                 thread.join()
 

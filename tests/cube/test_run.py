@@ -300,3 +300,21 @@ class TestMemory:
         list(run_tasks(write, list(regions(spec, "basin")), verb="test", url=url, client=client))
         verdict = cube.verify(url, variables=("basin",))
         assert {f.state for f in verdict.findings} == {"whole"}
+
+
+def test_a_forgotten_run_may_be_collected_on_a_thread_that_its_tasks_wait_for():
+    go, closed = threading.Event(), threading.Event()
+    results = run_tasks(
+        lambda task: task == 0 or go.wait(20), [0, 1], verb="wait", url="/nowhere.zarr", workers=1
+    )
+    assert next(results)[0] == 0
+
+    def collect():
+        results.close()
+        closed.set()
+        go.set()
+
+    collector = threading.Thread(target=collect)
+    collector.start()
+    assert closed.wait(10)
+    collector.join()
