@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import weakref
 
 import keras
@@ -115,6 +116,7 @@ class TestKeras:
         assert {report.epoch for report in stream.reports if report.whole} == {0, 1}
 
 
+@pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="needs TensorFlow")
 class TestTensorflow:
     def test_it_can_begin_anywhere(self, city):
         stream = _stream(city)

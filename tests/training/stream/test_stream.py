@@ -300,6 +300,7 @@ class TestSupervision:
             assert np.array_equal(weight, whole[y : y + 8, x : x + 8])
 
 
+@pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="needs TensorFlow")
 class TestTensorflow:
     def test_it_says_what_the_numpy_door_says(self, city):
         stream = _stream(city, ALL[:60])
