@@ -201,7 +201,7 @@ def training_statistics(  # noqa: PLR0913  (where, what, on which chips; then wh
         url: The cube.
         sample: Inputs, target and timings. A target in a table is left out.
         windows: Where chips lie.
-        chips: Training chips, integers (n,), or a :class:`~training.index.ChipIndex` of them;
+        chips: Training chips, integers (n,), or a :class:`~training.ChipIndex` of them;
             windows are chips where there is one timing. Pixels outside them never count.
         quantiles: Levels from 0 to 1, ascending.
         supervision: Pixels that weigh nothing are left out of the label's statistics.

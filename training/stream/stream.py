@@ -102,7 +102,8 @@ class ChipStream:
             sample: What a chip holds.
             windows: Where chips lie.
             chips: Ids of the chips to stream (window × timings + timing), or a
-                :class:`~training.index.ChipIndex` of them.
+                :class:`~training.ChipIndex` of them, or a part of a split
+                (:class:`~training.SplitChips`), which checks itself for leaks.
             spec: Batches, order, memory.
             supervision: Weights of the pixels of a map; by default every observed one counts 1.
             label: Rows that are learned, where the target is a table.
