@@ -3,9 +3,11 @@
 PROJ takes a quarter of a microsecond for a point, more than to decode and resample a pixel. Map
 projections are smooth, so it is asked at the nodes of a lattice that is anchored to the grid, and
 cubic polynomials (Lagrange's, through 4 x 4 nodes) give the pixels in between. Each cell of the
-lattice is checked at its centre, where the polynomial errs most; cells that miss, such as those
-at the edge of a projection or at the antimeridian, have every pixel computed by PROJ. All of that
-is decided by the cell alone, so a pixel comes out the same, to the bit, in whatever box.
+lattice is checked at its centre, where the polynomial of a smooth function errs most, and at two
+places beside it, since at the centre errors may cancel out where a pole or a seam is near. Cells
+that miss, such as those at the edge of a projection or at the antimeridian, have every pixel
+computed by PROJ. All of that is decided by the cell alone, so a pixel comes out the same, to the
+bit, in whatever box.
 """
 
 from __future__ import annotations
@@ -35,7 +37,10 @@ STEP = 32
 """Pixels between nodes."""
 
 EXACT_PX = 1e-6
-"""By so many pixels of the grid the centre of a cell may err."""
+"""By so many pixels of the grid a cell may err where it is checked."""
+
+_CHECKED = ((0.5, 0.5), (0.2, 0.4), (0.7, 0.1))
+"""Where a cell is checked, down and across in shares of its sides; no two mirror each other."""
 
 _KEPT = 3
 """Boxes a thread keeps: scenes that share a grid, and bands of two or three resolutions."""
@@ -194,14 +199,12 @@ class _Axis:
         first, last = int(cells[0]), int(cells[-1])
         self.cells = cells - first
         self.nodes = np.arange(first - 1, last + 3) * float(STEP)
-        self.centres = (np.arange(first, last + 1) + 0.5) * STEP
-        t = places - cells
-        self._weights = (
-            -t * (t - 1) * (t - 2) / 6,
-            (t + 1) * (t - 1) * (t - 2) / 2,
-            -(t + 1) * t * (t - 2) / 2,
-            (t + 1) * t * (t - 1) / 6,
-        )
+        self._first, self._last = first, last
+        self._weights = _weights(places - cells)
+
+    def within(self, share: float) -> Floats:
+        """Places at a share of the side of each cell."""
+        return (np.arange(self._first, self._last + 1) + share) * STEP
 
     def interpolate(self, nodes: Floats, axis: int) -> Floats:
         """Values at the pixels along one axis from those at the nodes."""
@@ -218,22 +221,36 @@ class _Axis:
 def _bad_cells(
     crs: str, grid: GeoBox, nodes: tuple[Floats, Floats], down: _Axis, across: _Axis
 ) -> npt.NDArray[np.bool_]:
-    """Cells (row, column) at whose centre the polynomial errs too much."""
-    exact = _transformed(crs, grid, down.centres, across.centres)
-    error = np.zeros(exact[0].shape)
-    pixel = np.zeros(exact[0].shape)
+    """Cells (row, column) where the polynomial errs too much."""
     with np.errstate(invalid="ignore"):
-        for values, truth in zip(nodes, exact, strict=True):
-            error = np.maximum(error, np.abs(_middle(_middle(values, 0), 1) - truth))
-            pixel += np.abs(np.diff(values, axis=0))[1:-1, 1:-2] / STEP
-        return ~(error <= EXACT_PX * pixel)
+        x, y = (np.abs(np.diff(values, axis=0))[1:-1, 1:-2] for values in nodes)
+        pixel = (x + y) / STEP
+        bad = np.zeros(pixel.shape, bool)
+        for low, left in _CHECKED:
+            exact = _transformed(crs, grid, down.within(low), across.within(left))
+            for values, truth in zip(nodes, exact, strict=True):
+                error = np.abs(_within(_within(values, low, 0), left, 1) - truth)
+                bad |= ~(error <= EXACT_PX * pixel)
+    return bad
 
 
-def _middle(values: Floats, axis: int) -> Floats:
-    """Values at the centres of cells along one axis from four nodes each."""
+def _within(values: Floats, share: float, axis: int) -> Floats:
+    """Values at a share of the side of each cell along one axis, from four nodes each."""
     n = values.shape[axis] - 3
     a, b, c, d = (values.take(np.arange(i, i + n), axis=axis) for i in range(4))
-    return (9 * (b + c) - (a + d)) / 16
+    of_a, of_b, of_c, of_d = _weights(share)
+    found: Floats = of_a * a + of_b * b + of_c * c + of_d * d
+    return found
+
+
+def _weights(t: Any) -> tuple[Any, Any, Any, Any]:
+    """Lagrange's, of the nodes at -1, 0, 1 and 2, for places from 0 to 1."""
+    return (
+        -t * (t - 1) * (t - 2) / 6,
+        (t + 1) * (t - 1) * (t - 2) / 2,
+        -(t + 1) * t * (t - 2) / 2,
+        (t + 1) * t * (t - 1) / 6,
+    )
 
 
 def _transformed(crs: str, grid: GeoBox, rows: Floats, cols: Floats) -> tuple[Floats, Floats]:

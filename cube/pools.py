@@ -189,7 +189,9 @@ class Cluster(Pool[Task]):
         from distributed import wait as wait_for
 
         while True:
-            with self._listening(), contextlib.suppress(TimeoutError):
+            # It asks Dask's current client, which need not be ours, or may be none.
+            ours = self._client.as_current()
+            with ours, self._listening(), contextlib.suppress(TimeoutError):
                 found = wait_for(list(self.flying), timeout=LISTEN_S, return_when="FIRST_COMPLETED")
                 return list(found.done)
             if self._client.status != "running":

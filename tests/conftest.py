@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import sys
 
+import dask.base
 import pytest
 from hypothesis import settings
 
@@ -18,6 +20,14 @@ settings.register_profile(
 settings.load_profile("quadrat")
 
 _memories = itertools.count(1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_client_is_left():
+    """A client that stayed would become the scheduler of all tests that follow in this process."""
+    yield
+    if "distributed" in sys.modules:
+        assert dask.base.get_scheduler() is None
 
 
 @contextlib.contextmanager

@@ -161,7 +161,8 @@ def _connected(address: str | None) -> Iterator[Client | None]:
     from distributed import Client
 
     try:
-        client = Client(address, timeout=_CONNECT_S)
+        # Not Dask's default: that a client would remain whose address could not be understood.
+        client = Client(address, timeout=_CONNECT_S, set_as_default=False)
     except (OSError, ValueError) as error:
         raise ClusterError(
             f"No Dask scheduler answers at {address!r} ({error}); start one, and give its address, "

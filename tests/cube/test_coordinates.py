@@ -44,6 +44,8 @@ CRSS = {
     DISC: (-75, -75, 75, 75),
 }
 SIDE = 400
+PROJ_M = 1e-4
+"""PROJ's iterations stop at 1e-10 of a radian, so that its results jump by as little as this."""
 
 
 @cache
@@ -81,8 +83,9 @@ def assert_is_projs(crs, grid, rows, cols):
     expected, pixel = proj(crs, grid, rows, cols)
     np.testing.assert_array_equal(np.isfinite(found), np.isfinite(expected))
     there = np.isfinite(expected).all(axis=0) & np.isfinite(pixel)
-    error = np.hypot(*(found[:, there] - expected[:, there])) / pixel[there]
-    assert error.max(initial=0) <= 2e-6
+    error = np.hypot(*(found[:, there] - expected[:, there]))
+    noise = PROJ_M / 111_000 if crs == "EPSG:4326" else PROJ_M
+    assert (error <= 2e-6 * pixel[there] + noise).all()
     return found
 
 
@@ -110,11 +113,12 @@ class TestPoints:
         assume(grid is not None)
         assert_is_projs(source, grid, *box)
 
-    @pytest.mark.parametrize("pixel_m", [10, 900, 20_000])
+    @pytest.mark.parametrize("pixel_m", [1, 10, 900, 20_000])
     @pytest.mark.parametrize(
         ("source", "target", "lon", "lat"),
         [
             ("EPSG:4326", "EPSG:3031", 0, -90),  # a pole
+            ("EPSG:4326", "EPSG:3031", -180, -90),
             ("EPSG:4326", "EPSG:3413", 33, 89.99),
             ("EPSG:3413", "EPSG:3031", 0, -89),
             ("EPSG:4326", "EPSG:32601", 180, 50),  # the antimeridian

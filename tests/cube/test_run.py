@@ -22,10 +22,10 @@ FOLDER = "/nowhere.zarr"
 
 @pytest.fixture(scope="module")
 def client():
+    """It is not Dask's default: what a client is given for runs on that client."""
     distributed = pytest.importorskip("distributed")
-    with distributed.Client(
-        processes=False, n_workers=1, threads_per_worker=2, dashboard_address=":0"
-    ) as found:
+    options = {"n_workers": 1, "threads_per_worker": 2, "dashboard_address": ":0"}
+    with distributed.Client(processes=False, set_as_default=False, **options) as found:
         yield found
 
 

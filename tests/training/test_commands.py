@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import dask.base
 import numpy as np
 import pytest
 
@@ -359,6 +360,13 @@ def test_bad_input_ends_with_2_and_one_line_and_writes_nothing(case, places, fol
     assert message in said
     assert len(said.splitlines()) == 1
     assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize("address", ["ftp://x", "tcp://127.0.0.1:1"])
+def test_a_scheduler_that_is_none_does_not_become_dasks(places, address, monkeypatch):
+    monkeypatch.setattr("training.commands._CONNECT_S", 0.2)
+    assert run(*(text.format(**places) for text in INDEX), "--client", address) == 2
+    assert dask.base.get_scheduler() is None
 
 
 def test_windows_of_partitions_are_left_to_python(index):

@@ -328,6 +328,13 @@ class TestConserving:
         assert found.pixels.tolist() == [0, 0, 9]
         assert self.spread_total(found, [100, 100, 7]) == pytest.approx(7)
 
+    def test_nor_has_one_that_rounding_moves_over_the_edge(self):
+        beside = shapely.Polygon([(1.19e-7, 0), (-1, 1), (-1.354, 0.646)])
+        assert beside.intersection(shapely.box(0, 0, 50, 40)).area > 0
+        found = cover([beside, square(10, 10, 3)])
+        assert found.covered_share.tolist() == [0, 1]
+        assert self.spread_total(found, [100, 7]) == pytest.approx(7)
+
 
 class TestBuild:
     POLYGONS = (square(2, 2, 5), star((25, 20), np.array([9.0, 5, 12])))
