@@ -109,7 +109,7 @@ def model(case: Case, options: argparse.Namespace) -> None:
     import keras
     import tensorflow as tf
 
-    chips = min(options.chips, len(case.ids))
+    chips = min(options.chips or len(case.ids), len(case.ids))
     ids = np.sort(np.random.default_rng(0).choice(case.ids, chips, replace=False))
     stream = ours(case, ids)
     some = [(b.inputs, b.label, b.weight) for b in itertools.islice(stream.epoch(0), 8)]
@@ -312,7 +312,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between")
     parser.add_argument("--quick", action="store_true", help="a small cube, one round")
-    parser.add_argument("--chips", type=int, default=1984, help="chips of a training epoch")
+    parser.add_argument("--chips", type=int, default=0, help="of a training epoch; 0 for all")
     parser.add_argument("--jax", default=str(ROOT / ".venv-jax/bin/python"), help="interpreter")
     for name in ("--step", "--url", "--budget", "--name"):
         parser.add_argument(name, help=argparse.SUPPRESS)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from itertools import islice
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from cube.buffers import Buffers
 from training.augmentation.draws import chip_draws
 from training.stream.batches import Arrays, Batch
 from training.stream.cutting import Cutter
+from training.stream.helping import Helpers
 from training.stream.labels import Labeller
 from training.stream.loading import LABEL, WEIGHT, Loaded, Source
 from training.stream.ordering import Epoch
@@ -126,6 +128,36 @@ class Recipe:
         return cut + 8 + 4 * self.draws + sum(4 * len(row.columns) for row in rows)
 
 
+_Place = tuple[int, tuple[int, int]]
+"""A chip by its place among all of a group, and by its block and the place in that."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Members:
+    """The chips of a group; plain numbers, which are looked up faster one by one.
+
+    Attributes:
+        cutters: Of its blocks.
+        ids: Of each chip.
+        turns: How often each stands before itself.
+        timings: Number of each chip's timing.
+    """
+
+    cutters: list[Cutter]
+    ids: list[int]
+    turns: list[int]
+    timings: list[int]
+
+    @classmethod
+    def of(cls, loaded: Loaded, cutters: list[Cutter]) -> Self:
+        """Those of a group in memory."""
+        ids, turns, timings = (
+            np.concatenate([getattr(block, name) for block in loaded.blocks]).tolist()
+            for name in ("chips", "turns", "timings")
+        )
+        return cls(cutters=cutters, ids=ids, turns=turns, timings=timings)
+
+
 @dataclass(slots=True)
 class _Unfinished:
     """A batch that is being filled.
@@ -146,14 +178,15 @@ class _Unfinished:
 class Assembler:
     """Puts batches together."""
 
-    def __init__(self, recipe: Recipe, buffers: Buffers) -> None:
+    def __init__(self, recipe: Recipe, buffers: Buffers, helpers: Helpers) -> None:
         """Prepare.
 
         Args:
             recipe: What a batch is made of.
             buffers: Where its memory comes from.
+            helpers: Who cuts, too.
         """
-        self._recipe, self._buffers = recipe, buffers
+        self._recipe, self._buffers, self._helpers = recipe, buffers, helpers
         self._shapes = recipe.shapes()
         self._made = [name for name in (LABEL, WEIGHT) if name in self._shapes]
 
@@ -170,12 +203,10 @@ class Assembler:
         """
         given, batch = 0, self._fresh()
         for loaded in groups:
-            cutters = self._cutters(loaded)
-            ids, turns, timings = _joined(loaded)
-            for at, (number, place) in _places(epoch, loaded, span):
-                self._cut(cutters[number], place, timings[at], batch)
-                batch.chips[batch.filled], batch.turns[batch.filled] = ids[at], turns[at]
-                batch.filled += 1
+            members = _Members.of(loaded, self._cutters(loaded))
+            places = _places(epoch, loaded, span)
+            while part := list(islice(places, self._recipe.batch - batch.filled)):
+                self._fill(batch, members, part)
                 if batch.filled == self._recipe.batch:
                     yield self._finished(batch, epoch.number)
                     given, batch = given + 1, self._fresh()
@@ -197,9 +228,23 @@ class Assembler:
             for block, arrays in zip(loaded.blocks, loaded.arrays, strict=True)
         ]
 
-    def _cut(self, cutter: Cutter, place: int, timing: int, batch: _Unfinished) -> None:
+    def _fill(self, batch: _Unfinished, members: _Members, places: Sequence[_Place]) -> None:
+        """Put chips of a group into a batch, behind those that are there."""
+        first = batch.filled
+
+        def cut(numbers: range) -> None:
+            for number in numbers:
+                at, (block, place) = places[number]
+                cutter, timing = members.cutters[block], members.timings[at]
+                self._cut(cutter, place, timing, batch.arrays, first + number)
+
+        self._helpers.share(cut, len(places))
+        for slot, (at, _) in enumerate(places, start=first):
+            batch.chips[slot], batch.turns[slot] = members.ids[at], members.turns[at]
+        batch.filled += len(places)
+
+    def _cut(self, cutter: Cutter, place: int, timing: int, arrays: Arrays, slot: int) -> None:
         """Copy one chip from its block into a batch."""
-        arrays, slot = batch.arrays, batch.filled
         for name, keys in self._recipe.source.timings[timing].inputs.items():
             if len(keys) == 1:
                 arrays[name][slot] = cutter.chip(keys[0], place)
@@ -254,23 +299,8 @@ def _rows(
     return out
 
 
-def _joined(loaded: Loaded) -> tuple[list[int], list[int], list[int]]:
-    """Ids, turns and timings of all chips of a group."""
-    # Plain numbers, which are looked up faster one by one.
-    ids, turns, timings = (
-        np.concatenate([getattr(block, name) for block in loaded.blocks]).tolist()
-        for name in ("chips", "turns", "timings")
-    )
-    return ids, turns, timings
-
-
-def _places(
-    epoch: Epoch, loaded: Loaded, span: tuple[int, int]
-) -> Iterator[tuple[int, tuple[int, int]]]:
-    """Chips of a group that lie in a span, in the order of the epoch.
-
-    Each by its place among all of the group, and by its block and the place in that.
-    """
+def _places(epoch: Epoch, loaded: Loaded, span: tuple[int, int]) -> Iterator[_Place]:
+    """Chips of a group that lie in a span, in the order of the epoch."""
     group = loaded.group
     start, stop = (min(max(at - group.first, 0), group.chips) for at in span)
     chosen = epoch.order(group)[start:stop]

@@ -12,6 +12,7 @@ from typing import Any
 from cube.buffers import Buffers
 from training.stream.assembling import Assembler, Recipe
 from training.stream.batches import Batch
+from training.stream.helping import Helpers
 from training.stream.loading import Loaded, Loader, Tally
 from training.stream.ordering import Epoch, Group
 from training.stream.prefetching import prefetched
@@ -77,26 +78,30 @@ def produced(machine: Machine, runs: Iterable[Run]) -> Iterator[tuple[Run, Tally
 
 
 def _assembled(machine: Machine, runs: Iterable[Run]) -> Iterator[tuple[Run, Tally, Batch]]:
-    assembler = Assembler(machine.recipe, machine.batches)
-    # One group ahead: as much is being read as is being cut.
-    items = prefetched(_loaded(machine, runs), depth=1)
-    try:
-        for run, tally in items:
-            groups: Iterator[Any] = islice(items, len(run.groups))
-            for batch in assembler.batches(run.epoch, groups, run.span, run.stop - run.start):
-                yield run, tally, batch
-    finally:
-        items.close()  # type: ignore[attr-defined]
-
-
-def _loaded(machine: Machine, runs: Iterable[Run]) -> Iterator[Any]:
-    """For each run itself and its tally, then its groups as :class:`Loaded`."""
     with ThreadPoolExecutor(machine.readers, thread_name_prefix="quadrat.read") as pool:
-        for run in runs:
-            tally = Tally()
-            yield run, tally
-            if run.groups:
-                yield from _groups(machine, run, pool, tally)
+        helpers = Helpers(pool, machine.readers)
+        assembler = Assembler(machine.recipe, machine.batches, helpers)
+        # One group ahead: as much is being read as is being cut.
+        items = prefetched(_loaded(machine, runs, pool, helpers), depth=1)
+        try:
+            for run, tally in items:
+                groups: Iterator[Any] = islice(items, len(run.groups))
+                for batch in assembler.batches(run.epoch, groups, run.span, run.stop - run.start):
+                    yield run, tally, batch
+        finally:
+            items.close()  # type: ignore[attr-defined]
+
+
+def _loaded(
+    machine: Machine, runs: Iterable[Run], pool: ThreadPoolExecutor, helpers: Helpers
+) -> Iterator[Any]:
+    """For each run itself and its tally, then its groups as :class:`Loaded`."""
+    for run in runs:
+        tally = Tally()
+        yield run, tally
+        if run.groups:
+            yield from _groups(machine, run, pool, tally)
+    helpers.free()
 
 
 def _groups(machine: Machine, run: Run, pool: ThreadPoolExecutor, tally: Tally) -> Iterator[Loaded]:
