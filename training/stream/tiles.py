@@ -77,7 +77,6 @@ class Planner:
         limit: Bytes that may be kept.
         first: Place of the first block that is read at all; those before it were streamed earlier.
         stop: Place behind the last block that is read at all.
-        largest: Pixels of the largest block.
     """
 
     epoch: Epoch
@@ -88,15 +87,10 @@ class Planner:
     limit: int
     first: int
     stop: int
-    largest: int = field(init=False)
     _section: int = -1
     _users: dict[Tile, list[int]] = field(default_factory=dict)
     _kept: dict[tuple[Tile, int], int] = field(default_factory=dict)
     _seen: set[Tile] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        # Once: it is asked for with every block, of which an epoch has thousands.
-        self.largest = max(block.shape[0] * block.shape[1] for block in self.epoch.blocks)
 
     @property
     def kept_bytes(self) -> int:
