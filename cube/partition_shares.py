@@ -17,7 +17,7 @@ from cube.regions import Region, regions
 from cube.run import run_tasks
 from cube.spec import CubeSpec, LayerSpec
 from cube.template import read_spec
-from cube.windows import rectangle_sums
+from cube.windows import rectangle_sums, whole
 
 
 def partition_shares(
@@ -52,7 +52,7 @@ def partition_shares(
     """
     place = urls.normalise(url)
     spec = read_spec(place)
-    wanted = np.array(sorted({classes} if isinstance(classes, int) else set(classes)), "int64")
+    wanted = np.array(class_values(classes), "int64")
     _check_classes(spec.layer(layer), wanted)
     corners = checked_boxes(boxes)
     check_boxes(corners, (int(spec.grid.shape[0]), int(spec.grid.shape[1])), 1)
@@ -65,6 +65,18 @@ def partition_shares(
         counts += found
     known, hits = counts
     return np.divide(hits, known, out=np.full(len(corners), np.nan), where=known > 0)
+
+
+def class_values(classes: int | Iterable[int]) -> tuple[int, ...]:
+    """Stored values of classes, ascending, each once.
+
+    Raises:
+        SpecError: One is no whole number.
+    """
+    given: object = classes
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        return (whole("classes", given),)
+    return tuple(sorted({whole("classes", value) for value in given}))
 
 
 def _check_classes(layer: LayerSpec, wanted: IntArray) -> None:

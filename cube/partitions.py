@@ -17,7 +17,7 @@ import shapely
 from cube.errors import PolygonError, SpecError
 from cube.polygons.reading import check_polygons, with_known_crs
 from cube.spec import crs_text
-from cube.windows import checked_shape, whole
+from cube.windows import checked_shape, numbered, whole
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -103,13 +103,7 @@ class PartitionWindows:
         Raises:
             SpecError: There is no window of such a number.
         """
-        numbers = np.asarray(ids, dtype="int64")
-        if numbers.size and not 0 <= numbers.min() <= numbers.max() < len(self):
-            raise SpecError(
-                f"There are {len(self)} windows, numbered from 0. Received numbers from "
-                f"{numbers.min()} to {numbers.max()}."
-            )
-        return np.searchsorted(self._first, numbers, side="right") - 1
+        return np.searchsorted(self._first, numbered(ids, len(self)), side="right") - 1
 
     def of_partition(self, partition: int) -> range:
         """Numbers of the windows of a partition.
@@ -129,7 +123,7 @@ class PartitionWindows:
         Raises:
             SpecError: There is no window of such a number.
         """
-        numbers = np.arange(len(self)) if ids is None else np.asarray(ids, dtype="int64")
+        numbers = np.arange(len(self)) if ids is None else numbered(ids, len(self))
         partition = self.partition_of(numbers)
         boxes = self.boxes[partition]
         across = self._counts(partition)[..., 1]
@@ -264,6 +258,7 @@ def partition_grid(shape: tuple[int, int], size: int, *, window: int) -> IntArra
     Raises:
         SpecError: A partition, or the grid, is smaller than a window.
     """
+    size, window = whole("size", size), whole("window", window)
     if window < 1 or min(size, *shape) < window:
         raise SpecError(
             f"Partitions and the grid must hold a window, of 1 pixel or more. Received a grid of "

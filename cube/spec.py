@@ -11,6 +11,8 @@ import hashlib
 import itertools
 import json
 import math
+import numbers
+import operator
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -107,6 +109,10 @@ class VariableSpec:
 
     def __post_init__(self) -> None:
         _check_name(self.name, what=type(self).__name__.removesuffix("Spec").lower())
+        for name in ("nodata", "scale", "offset"):
+            value = getattr(self, name)
+            if not isinstance(value, numbers.Real):
+                raise SpecError(f"{self.name!r}: {name} is a number. Received {value!r}.")
         self._check_dtype()
         for name in ("scale", "offset"):
             # One spelling of a number (1.0, never 1), or equal specs would have two digests.
@@ -240,14 +246,15 @@ class LayerSpec(VariableSpec):
     """A label or a prediction: one value per pixel (and time).
 
     Attributes:
-        classes: For class layers, pairs of stored value and meaning; nodata is none of them.
+        classes: For class layers, pairs of stored value and meaning, or a mapping from one to the
+            other; nodata is none of them.
     """
 
     classes: tuple[tuple[int, str], ...] = ()
 
     def __post_init__(self) -> None:
         VariableSpec.__post_init__(self)
-        object.__setattr__(self, "classes", tuple((int(v), str(m)) for v, m in self.classes))
+        object.__setattr__(self, "classes", _class_pairs(self.name, self.classes))
         if self.classes and (self.storage.kind not in "iu" or self.packed):
             raise SpecError(f"Layer {self.name!r}: classes need an integer dtype and no scale.")
         values = [value for value, _ in self.classes]
@@ -264,6 +271,17 @@ class LayerSpec(VariableSpec):
                 f"Layer {self.name!r}: nodata is never a class. Received nodata={self.fill} "
                 f"among the classes; choose another nodata."
             )
+
+
+def _class_pairs(name: str, classes: object) -> tuple[tuple[int, str], ...]:
+    given: Any = classes.items() if isinstance(classes, Mapping) else classes
+    try:
+        return tuple((operator.index(value), str(meaning)) for value, meaning in given)
+    except (TypeError, ValueError) as error:
+        raise SpecError(
+            f"Layer {name!r}: classes are pairs of a whole number and its meaning, such as "
+            f"((0, 'rock'), (1, 'ice')). Received {classes!r}."
+        ) from error
 
 
 _KINDS: dict[str, type[VariableSpec]] = {"stack": StackSpec, "layer": LayerSpec}

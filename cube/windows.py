@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -106,12 +106,7 @@ class Windows:
         Raises:
             SpecError: There is no window of such a number.
         """
-        numbers = np.arange(len(self)) if ids is None else np.asarray(ids, dtype="int64")
-        if numbers.size and not 0 <= numbers.min() <= numbers.max() < len(self):
-            raise SpecError(
-                f"There are {len(self)} windows, numbered from 0. Received numbers from "
-                f"{numbers.min()} to {numbers.max()}."
-            )
+        numbers = np.arange(len(self)) if ids is None else numbered(ids, len(self))
         row, col = np.divmod(numbers, self.counts[1])
         return np.stack([self.starts(0)[row], self.starts(1)[col]], axis=-1)
 
@@ -137,15 +132,41 @@ def whole(name: str, value: object) -> int:
     return operator.index(value)
 
 
+def numbered(ids: npt.ArrayLike, count: int, what: str = "windows") -> npt.NDArray[np.int64]:
+    """Numbers of windows, int64 of the shape of ``ids``.
+
+    Args:
+        ids: Whole numbers; a mask is refused, since its True would be number 1.
+        count: How many there are.
+        what: What they are numbers of.
+
+    Raises:
+        SpecError: They are no whole numbers, or there is nothing of such a number.
+    """
+    given = np.asarray(ids)
+    if given.size and given.dtype.kind not in "iu":
+        raise SpecError(
+            f"Numbers of {what} are whole. Received {given.dtype} of shape {given.shape}; of a "
+            f"mask, give np.flatnonzero()."
+        )
+    if given.size and not 0 <= given.min() <= given.max() < count:
+        raise SpecError(
+            f"There are {count} {what}, numbered from 0. Received numbers from {given.min()} to "
+            f"{given.max()}."
+        )
+    return given.astype("int64")
+
+
 def checked_shape(shape: Sequence[object]) -> tuple[int, int]:
     """Pixels of a grid along (y, x).
 
     Raises:
         SpecError: They are not two whole numbers.
     """
-    sides = tuple(shape)
+    given: object = shape
+    sides = tuple(given) if isinstance(given, Iterable) else (given,)
     if len(sides) != 2:
-        raise SpecError(f"Windows lie on a grid of two axes, (y, x). Received {sides}.")
+        raise SpecError(f"Windows lie on a grid of two axes, (y, x). Received {shape!r}.")
     return whole("shape", sides[0]), whole("shape", sides[1])
 
 

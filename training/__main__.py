@@ -17,7 +17,8 @@ from typing import Any
 import cube
 import training
 from cube.command import run_command
-from training.commands import add_chip_commands, read_json
+from training.commands import add_chip_commands, read_json, read_sample
+from training.stream.specs import is_whole
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,7 +42,7 @@ def _fit(args: argparse.Namespace) -> int:
     polygons = cube.read_polygons(args.polygons, grid=spec.grid, crs=args.crs)
     height, width = spec.grid.shape
     try:
-        sample = training.SampleSpec.from_dict(experiment["sample"])
+        sample = read_sample(args.experiment)
         windows = cube.Windows(shape=(height, width), **experiment["window"])
         fit = training.FitSpec(**experiment["fit"])
         named = dict(experiment["split"])
@@ -64,6 +65,14 @@ def _read(path: Path) -> dict[str, Any]:
     lacking = {"sample", "window", "split", "fit"} - set(data)
     if lacking:
         raise cube.CubeError(f"{str(path)!r} lacks {', '.join(sorted(lacking))}.")
+    strange = [name for name in ("window", "split", "fit") if not isinstance(data[name], dict)]
+    if strange:
+        raise cube.CubeError(f"{str(path)!r}: {', '.join(strange)} must be objects of JSON.")
+    folds = data["split"].get("folds", 2)
+    if not is_whole(folds, least=2):
+        raise cube.CubeError(
+            f"{str(path)!r}: folds of the split are a whole number from 2. Received {folds!r}."
+        )
     return data
 
 

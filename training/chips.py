@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cube.errors import SpecError
-from cube.windows import WindowSet
+from cube.windows import WindowSet, numbered
 
 IntArray = npt.NDArray[np.int64]
 
@@ -38,7 +38,7 @@ class Chips:
         Raises:
             SpecError: There is no chip of such a number.
         """
-        return self._checked(ids) // self.timings
+        return numbered(ids, len(self), "chips") // self.timings
 
     def timing_of(self, ids: npt.ArrayLike) -> IntArray:
         """Number of each chip's timing within the sample, int64 of the shape of ``ids``.
@@ -46,7 +46,7 @@ class Chips:
         Raises:
             SpecError: There is no chip of such a number.
         """
-        return self._checked(ids) % self.timings
+        return numbered(ids, len(self), "chips") % self.timings
 
     def of_windows(self, windows: npt.ArrayLike) -> IntArray:
         """Chips of windows at all timings, int64 (windows × timings,), in the windows' order.
@@ -54,18 +54,5 @@ class Chips:
         Raises:
             SpecError: There is no window of such a number.
         """
-        numbers = _checked(windows, len(self.windows), "windows")
+        numbers = numbered(windows, len(self.windows))
         return (numbers[:, None] * self.timings + np.arange(self.timings)).ravel()
-
-    def _checked(self, ids: npt.ArrayLike) -> IntArray:
-        return _checked(ids, len(self), "chips")
-
-
-def _checked(ids: npt.ArrayLike, count: int, what: str) -> IntArray:
-    numbers = np.asarray(ids, dtype="int64")
-    if numbers.size and not 0 <= numbers.min() <= numbers.max() < count:
-        raise SpecError(
-            f"There are {count} {what}, numbered from 0. Received numbers from {numbers.min()} to "
-            f"{numbers.max()}."
-        )
-    return numbers

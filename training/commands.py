@@ -304,26 +304,33 @@ def _add_chips(command: argparse.ArgumentParser) -> None:
     _add_seed(command)
 
 
-def _chosen(args: argparse.Namespace) -> training.ChipIndex:
-    """Chips of the index, in the part of the split if there is one."""
+def _chosen(args: argparse.Namespace) -> tuple[training.ChipIndex, training.SplitChips | None]:
+    """Chips of the index, and the part of the split that they are if there is one."""
     index = training.load_index(args.index)
     if args.split is None:
         if args.part is not None or args.fold is not None:
             raise SpecError("--part and --fold are of a split; give --split, too.")
-        return index
+        return index, None
     split = training.load_split(args.split)
     if not isinstance(split, training.PlaceSplit):
         raise SpecError(f"A split of windows by place was expected. Received one {split.kind}.")
-    part, timings = args.part or "train", len(index.facts["sample"]["timings"])
+    timings = len(index.facts["sample"]["timings"])
     chips = training.Chips(windows=_windows(index), timings=timings)
-    ids = split.ids(part, chips, fold=args.fold or 0)
-    return index.where(np.isin(index.ids, ids), f"{part} of {args.split}")
+    part = split.part(args.part or "train", chips, fold=args.fold or 0, index=index)
+    print(part)
+    return index.where(np.isin(index.ids, part.ids), part.name), part
 
 
 def _streamed(
-    args: argparse.Namespace, index: training.ChipIndex, **options: Any
+    args: argparse.Namespace,
+    index: training.ChipIndex,
+    part: training.SplitChips | None,
+    **options: Any,
 ) -> training.ChipStream:
-    """The stream of an index; labels of tables are no part of an index or a cube."""
+    """The stream of an index; a part of a split checks itself for leaks.
+
+    Labels of tables are no part of an index or a cube.
+    """
     sample = read_sample(args.sample)
     if isinstance(sample.target, training.TableTarget):
         raise SpecError(
@@ -331,7 +338,8 @@ def _streamed(
             f'table; say "target": null, or use training.ChipStream in Python.'
         )
     spec = training.StreamSpec(seed=args.seed, memory=args.memory, **options)
-    return training.ChipStream(args.url, sample, _windows(index), index, spec)
+    chips = index if part is None else part.within(index)
+    return training.ChipStream(args.url, sample, _windows(index), chips, spec)
 
 
 def _add_sheet(commands: Any) -> None:
@@ -347,11 +355,13 @@ def _sheet(args: argparse.Namespace) -> int:
     _check_files(args, out=".png")
     if args.limit < 1:
         raise SpecError(f"--limit is 1 or more. Received {args.limit}.")
-    index = _chosen(args)
+    if args.seed < 0:
+        raise SpecError(f"--seed is 0 or more. Received {args.seed}.")
+    index, part = _chosen(args)
     count = min(args.limit, len(index))
     drawn = np.random.default_rng([args.seed]).permutation(len(index))[:count]
     shown = index.where(np.isin(np.arange(len(index)), drawn), f"{count} by lot")
-    stream = _streamed(args, shown, batch=count, prefetch=1, shuffle=False)
+    stream = _streamed(args, shown, part, batch=count, prefetch=1, shuffle=False)
     (batch,) = stream.epoch()
     training.contact_sheet(
         batch,
@@ -376,7 +386,7 @@ def _add_stream(commands: Any) -> None:
 def _stream(args: argparse.Namespace) -> int:
     if args.epochs < 1:
         raise SpecError(f"--epochs is 1 or more. Received {args.epochs}.")
-    stream = _streamed(args, _chosen(args), batch=args.batch)
+    stream = _streamed(args, *_chosen(args), batch=args.batch)
     print(stream.describe())
     total = args.epochs * stream.chips_per_epoch
     with tqdm(total=total, desc="stream", unit=" chips", disable=None) as bar:

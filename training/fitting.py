@@ -42,8 +42,20 @@ def cross_validate(
 ) -> list[ModelBundle]:
     """Train one model per fold; see :func:`fit_fold`.
 
+    Args:
+        url: The cube.
+        sample: What a chip holds.
+        split: Folds by place.
+        fit: How to train.
+        out: Folder of the bundles.
+        network: See :func:`fit_fold`.
+
     Returns:
         Bundles in the order of the folds, in folders ``out/fold_<number>``.
+
+    Raises:
+        SpecError: See :func:`fit_fold`.
+        SplitError: See :func:`fit_fold`.
     """
     return [
         fit_fold(

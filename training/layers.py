@@ -251,7 +251,8 @@ def standardiser(
         statistics: Of the fold; their bands are those of the layer, in their order.
         stack: How the stack is packed.
         by: ``"moments"``: mean 0 and deviation 1; ``"quantiles"``: lowest and highest of
-            the quantiles to 0 and 1.
+            the quantiles to 0 and 1, and what lies beyond is cut off. What tells a rare class may
+            lie there: with the default quantiles one of less than 2 % of the pixels.
         name: Of the layer.
 
     Raises:

@@ -183,6 +183,13 @@ class TestWindows:
             windows.of_partition(1)
 
 
+def test_a_mask_is_no_number_of_a_window():
+    windows = PartitionWindows(shape=(16, 16), size=8, stride=8, boxes=[[0, 16, 0, 16]])
+    for look in (windows.origins, windows.partition_of):
+        with pytest.raises(SpecError, match=r"Numbers of windows are whole. Received bool"):
+            look(np.array([True, False]))
+
+
 class TestGrid:
     @quick
     @given(st.integers(1, 60), st.integers(1, 60), st.data())
@@ -200,6 +207,10 @@ class TestGrid:
     def test_a_partition_smaller_than_a_window_is_refused(self):
         with pytest.raises(SpecError, match=r"40 x 50, size=7, window=8"):
             partition_grid((40, 50), 7, window=8)
+
+    def test_a_side_that_is_no_whole_number_is_refused(self):
+        with pytest.raises(SpecError, match=r"size is a whole number. Received 16.0"):
+            partition_grid((40, 50), 16.0, window=8)
 
 
 class TestBoxes:
@@ -278,7 +289,7 @@ def ice(tmp_path_factory):
 
 
 class TestShares:
-    @pytest.mark.parametrize("classes", [2, [1, 2]])
+    @pytest.mark.parametrize("classes", [2, [1, 2], np.uint8(2), np.array([1, 2])])
     def test_they_are_those_of_the_observed_pixels(self, ice, classes):
         url, values = ice
         boxes = np.array([[0, 40, 0, 40], [3, 7, 90, 104], [40, 96, 50, 104], [12, 20, 6, 40]])
@@ -298,6 +309,9 @@ class TestShares:
             ("ice", [3], "has the classes 0, 1, 2. Received 3"),
             ("ice", [], "has the classes 0, 1, 2. Received none"),
             ("height", 1, "stored as whole numbers. 'height' holds float32"),
+            ("ice", [1.5], "classes is a whole number. Received 1.5"),
+            ("ice", "clean", "classes is a whole number. Received 'clean'"),
+            ("ice", True, "classes is a whole number. Received True"),
         ],
     )
     def test_what_is_no_class_is_refused(self, ice, layer, classes, match):

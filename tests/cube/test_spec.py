@@ -321,6 +321,20 @@ class TestRefusedVariables:
         with pytest.raises(SpecError, match="must be storable as uint8"):
             layer(classes=classes)
 
+    @pytest.mark.parametrize("classes", [(1, 2), "ice", ((1.5, "ice"),), ((1, "ice", 2),), 7])
+    def test_classes_are_pairs(self, classes):
+        with pytest.raises(SpecError, match=r"classes are pairs of a whole number and its meaning"):
+            layer(classes=classes)
+
+    def test_classes_may_be_a_mapping(self):
+        assert layer(classes={0: "rock", 1: "ice"}) == layer(classes=((0, "rock"), (1, "ice")))
+
+    @pytest.mark.parametrize("name", ["nodata", "scale", "offset"])
+    @pytest.mark.parametrize("value", [None, "1", [1]])
+    def test_packing_is_numbers(self, name, value):
+        with pytest.raises(SpecError, match=f"'roof': {name} is a number. Received"):
+            LayerSpec(name="roof", dtype="float32", **{name: value})
+
     def test_a_class_value_means_one_thing(self):
         with pytest.raises(SpecError, match=r"appear once each. Received \[1, 1\]"):
             layer(classes=((1, "roof"), (1, "road")))

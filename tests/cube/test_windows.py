@@ -161,6 +161,7 @@ class TestRefusals:
             ({"stride": True}, "stride is a whole number. Received True"),
             ({"shape": (3, 40, 50)}, r"a grid of two axes, \(y, x\). Received \(3, 40, 50\)"),
             ({"shape": (40.5, 50)}, "shape is a whole number. Received 40.5"),
+            ({"shape": 40}, r"a grid of two axes, \(y, x\). Received 40"),
         ],
     )
     def test_what_is_no_number_of_pixels_is_refused(self, change, match):
@@ -174,6 +175,13 @@ class TestRefusals:
             "size": 16,
             "stride": 8,
         }
+
+    @pytest.mark.parametrize("ids", [[True, False, False, True], [0.5], ["a"], np.array([1.0])])
+    def test_a_mask_or_a_fraction_is_no_number_of_a_window(self, ids):
+        windows = Windows(shape=(20, 20), size=10, stride=10)
+        with pytest.raises(SpecError, match=r"Numbers of windows are whole. .* np.flatnonzero"):
+            windows.origins(ids)
+        assert windows.origins([]).shape == (0, 2)
 
     @pytest.mark.parametrize("ids", [[-1], [0, 4], [10**6]])
     def test_a_number_that_no_window_has_is_refused(self, ids):

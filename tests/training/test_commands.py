@@ -233,6 +233,37 @@ def test_a_fold_that_trains_is_streamed_alone(city, folder, index, split, capsys
     assert f"; {count} chips, " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", ["stream", "sheet"])
+def test_a_part_of_a_random_split_says_so(command, city, folder, index, tmp_path, capsys):
+    by_lot = tmp_path / "random.json"
+    assert run("split", "--index", index, "--by", "random", "--folds", 3, "--out", by_lot) == 0
+    capsys.readouterr()
+    files = (city.url, folder / "sample.json", "--index", index, "--split", by_lot)
+    more = () if command == "stream" else ("--limit", 2, "--out", tmp_path / "s.png")
+    assert run(command, *files, "--memory", "40 MB", *more) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith("train of the split random, fold 1: ")
+    assert "random split: neighbours in the test set" in first
+
+
+@pytest.mark.parametrize("command", ["stream", "sheet"])
+def test_a_part_checks_itself_for_leaks(command, places, tmp_path, monkeypatch):
+    checked = []
+    check = training.LeakGuard.check_chips
+    monkeypatch.setattr(
+        training.LeakGuard,
+        "check_chips",
+        lambda guard, chips, ids: checked.append(ids) or check(guard, chips, ids),
+    )
+    files = (places["url"], places["sample"], "--index", places["index"])
+    more = () if command == "stream" else ("--limit", 3, "--out", tmp_path / "s.png")
+    assert run(command, *files, "--split", places["split"], "--memory", "40 MB", *more) == 0
+    train = training.load_split(places["split"]).folds[0].train_windows
+    known = np.intersect1d(training.load_index(places["index"]).ids, train)
+    assert len(checked[-1]) == (len(known) if command == "stream" else 3)
+    assert np.isin(checked[-1], known).all()
+
+
 # -------------------------------------------------------------------------------------- bad input
 INDEX = ["index", "{url}", "{sample}", "--size", "8", "--out", "{new}.parquet"]
 SPLIT = ["split", "--index", "{index}", "--out", "{new}.json"]
@@ -323,6 +354,7 @@ BAD = {
         "A split of windows by place was expected. Received one by time.",
     ),
     "no chip": ([*SHEET, "--limit", "0"], "--limit is 1 or more. Received 0."),
+    "a seed below 0": ([*SHEET, "--seed", "-1"], "--seed is 0 or more. Received -1."),
     "no such band": ([*SHEET, "--bands", "nir"], "Band 'nir' is not in the sample"),
 }
 
@@ -377,3 +409,31 @@ def test_windows_of_partitions_are_left_to_python(index):
     other = training.ChipIndex(frame=kept.frame, facts=facts)
     with pytest.raises(SpecError, match="Commands know windows of one size and stride"):
         commands._windows(other)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"split": "tracts"}, "exp.json': split must be objects of JSON."),
+        ({"window": [8, 8], "fit": 1}, "exp.json': window, fit must be objects of JSON."),
+        ({"split": {"folds": "x"}}, "a whole number from 2. Received 'x'."),
+        ({"split": {"folds": 1}}, "a whole number from 2. Received 1."),
+        ({"sample": [1]}, "exp.json': A sample cannot be read: "),
+    ],
+)
+def test_an_experiment_that_cannot_be_read_is_one_line(changed, message, city, tmp_path, capsys):
+    whole = {"coverage": "tracts", "by": "neighbourhood", "folds": 2, "seed": 0}
+    experiment = {
+        "sample": toy.SAMPLE.to_dict(),
+        "window": {"size": 8, "stride": 8},
+        "split": whole,
+        "fit": {"seed": 0},
+    }
+    (tmp_path / "exp.json").write_text(json.dumps(experiment | changed))
+    city.polygons.to_parquet(tmp_path / "tracts.parquet")
+    files = (city.url, tmp_path / "exp.json", "--polygons", tmp_path / "tracts.parquet")
+    assert run("fit", *files, "--out", tmp_path / "models") == 2
+    said = capsys.readouterr().err.strip()
+    assert message in said
+    assert len(said.splitlines()) == 1
+    assert not (tmp_path / "models").exists()

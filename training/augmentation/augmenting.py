@@ -15,6 +15,7 @@ from cube.spec import CubeSpec
 from training.augmentation import placement
 from training.augmentation.steps import Move, Radiometric, Step, step_to_dict, steps_of
 from training.augmentation.storing import filled
+from training.layers import observed
 from training.packing import Packing, packings
 from training.samples import SampleSpec
 
@@ -28,8 +29,9 @@ class Augmentation(keras.layers.Layer):
     Moves are composed, and applied at once to every stack at every date, to the label and to the
     weight: image and label stay paired, and two dates never move apart. Stored values are moved to
     the bit where all moves are exact, and else interpolated among observed pixels alone; labels
-    and weights always come from the nearest pixel. What comes from outside a chip is nodata, with
-    a label of 0 and a weight of 0. Then radiometric steps change observed pixels, in their order.
+    and weights always come from the nearest pixel. What comes from outside a chip, and what becomes
+    nodata among its neighbours, has a label of 0 and a weight of 0. Then radiometric steps change
+    observed pixels, in their order.
 
     Inputs that are no stacks, labels and weights of whole windows, pass as they are.
 
@@ -147,6 +149,7 @@ class Augmentation(keras.layers.Layer):
                 return placement.symmetrical(values, placed)
             return placement.nearest(values, sources, outside)
 
+        before = self._observed(arrays)
         for name, packing in self.stacks.items():
             if exact:
                 arrays[name] = moved(arrays[name], filled(packing))
@@ -155,7 +158,21 @@ class Augmentation(keras.layers.Layer):
         if _is_map(label):
             label = moved(label, ops.cast(0, label.dtype))
             weight = moved(ops.expand_dims(weight, -1), ops.cast(0, weight.dtype))[..., 0]
+            if not exact:
+                # The nearest pixel may have been observed where most of a mean was not.
+                was = moved(ops.expand_dims(before, -1), ops.cast(False, "bool"))[..., 0]
+                lost = ops.logical_and(was, ops.logical_not(self._observed(arrays)))
+                label = ops.where(lost[..., None], ops.zeros_like(label), label)
+                weight = ops.where(lost, ops.zeros_like(weight), weight)
         return arrays, label, weight
+
+    def _observed(self, arrays: dict[str, Any]) -> Any:
+        """Where every stack was observed, in every band at every date; bool (batch, y, x)."""
+        found = []
+        for name, packing in self.stacks.items():
+            seen = ops.all(observed(arrays[name], packing.nodata), axis=-1)
+            found.append(seen if len(seen.shape) == 3 else ops.all(seen, axis=1))
+        return reduce(ops.logical_and, found)
 
     def _check(self, inputs: Any, label: Any, weight: Any) -> None:
         if not isinstance(inputs, Mapping):

@@ -102,6 +102,21 @@ def _named(every: Mapping[str, Band], name: str) -> Band:
     return every[found[0]]
 
 
+def check_inputs(inputs: Mapping[str, npt.NDArray[Any]], sample: SampleSpec) -> None:
+    """Refuse inputs of another sample: bands are found by their place.
+
+    Raises:
+        SpecError: The message names what was expected.
+    """
+    for stack in sample.inputs:
+        held = inputs[stack.stack].shape[-1] if stack.stack in inputs else 0
+        if held != len(stack.bands):
+            raise SpecError(
+                f"A batch with {len(stack.bands)} bands of {stack.stack!r} was expected, as the "
+                f"sample says. Received {held}; give the sample that the batch was streamed with."
+            )
+
+
 def images(
     inputs: Mapping[str, npt.NDArray[Any]], bands: Sequence[Band], stretch: tuple[float, float]
 ) -> Pictures:
@@ -160,9 +175,12 @@ class Classes:
 
     @property
     def colours(self) -> npt.NDArray[np.uint8]:
-        """Red, green and blue of each, uint8 (class, 3); different up to eight classes."""
-        places = np.arange(len(self.values)) % len(_COLOURS)
-        return np.array(_COLOURS, "uint8")[places]
+        """Red, green and blue of each, uint8 (class, 3); different up to 24 classes."""
+        turns, places = np.divmod(np.arange(len(self.values)), len(_COLOURS))
+        plain = np.array(_COLOURS, "float64")[places]
+        # The second eight are lighter, the third darker.
+        shades = np.stack([plain, 0.5 * plain + 127, 0.5 * plain])
+        return shades[turns % 3, np.arange(len(places))].astype("uint8")
 
     def name(self, value: float) -> str:
         """Name of a class number."""

@@ -68,6 +68,12 @@ class ChipIndex:
             raise SpecError(
                 f"A chip index has the columns {', '.join(ALWAYS)}. Missing: {', '.join(missing)}."
             )
+        if not (np.diff(self.ids) > 0).all():
+            raise SpecError(
+                f"A chip index has one row a chip, in ascending order of 'chip'. Of "
+                f"{len(self):,} rows {int(self.frame['chip'].duplicated().sum()):,} come again; "
+                f"drop these, and sort the others."
+            )
 
     @property
     def ids(self) -> npt.NDArray[np.int64]:
@@ -158,8 +164,8 @@ class ChipIndex:
         Raises:
             SplitError: They are more or fewer, or the column is there already.
         """
-        given = np.asarray(values)
-        if name in self.frame or given.shape != (self.windows,):
+        given, called = np.asarray(values), str(name)
+        if called != name or name in self.frame or given.shape != (self.windows,):
             raise SplitError(
                 f"A new column has a name of its own and a value for each of {self.windows:,} "
                 f"windows. "
@@ -200,7 +206,7 @@ class ChipIndex:
                 f"{', '.join(map(str, self.frame.columns.drop('geometry')))}."
             )
         window = self.frame["window"].to_numpy("int64")
-        values = self.frame[column].to_numpy(object)
+        values = self.frame[column].to_numpy(object, copy=True)
         values[self.frame[column].isna().to_numpy()] = None
         out = np.full(self.windows, None, dtype=object)
         out[window] = values

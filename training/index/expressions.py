@@ -153,7 +153,13 @@ class _Walk:
         return self._compared(_COMPARE[type(how)], self.of(left), self.of(right))
 
     def _compared(self, how: Callable[[Any, Any], Any], one: Any, other: Any) -> Truth:
-        one, other = (np.broadcast_to(_plain_values(v), len(self.frame)) for v in (one, other))
+        one, other = (_plain_values(v) for v in (one, other))
+        if {_is_text(one), _is_text(other)} == {True, False}:
+            raise SplitError(
+                f"{self.expression!r} compares text with what is no text; put text in quotes, and "
+                f"numbers in none."
+            )
+        one, other = (np.broadcast_to(v, len(self.frame)) for v in (one, other))
         missing = pd.isna(one) | pd.isna(other)
         found = np.zeros(len(self.frame), dtype=bool)
         found[~missing] = how(one[~missing], other[~missing])
@@ -196,3 +202,9 @@ def _plain_values(value: Any) -> npt.NDArray[Any]:
     if isinstance(value, Truth):
         return value.to_numpy("float64", na_value=np.nan)
     return np.asarray(value, dtype=object) if isinstance(value, str) else np.asarray(value)
+
+
+def _is_text(values: npt.NDArray[Any]) -> bool | None:
+    """Whether what is known of them is text; None if some is, or if nothing is known."""
+    kind = pd.api.types.infer_dtype(np.atleast_1d(values), skipna=True)
+    return None if kind == "empty" or kind.startswith("mixed") else kind == "string"

@@ -28,14 +28,22 @@ def write(
     """Write a frame and what belongs to it; returns the path.
 
     Raises:
-        StoreError: There is no such folder, a file lies there, or the system refuses.
+        StoreError: There is no such folder, a file lies there, the system refuses, or a column
+            holds what such a file cannot.
     """
+    import pyarrow as pa
     from pyarrow import parquet
 
     file = Path(path)
     # GeoPandas writes no metadata but its own, so the table goes through memory once.
     plain = io.BytesIO()
-    frame.to_parquet(plain, index=False)
+    try:
+        frame.to_parquet(plain, index=False)
+    except pa.ArrowException as error:
+        raise StoreError(
+            f"GeoParquet cannot hold a column of the index: {'; '.join(map(str, error.args))}. "
+            f"Make it numbers alone, or text alone."
+        ) from error
     table = parquet.read_table(plain)
     metadata = {**table.schema.metadata, KEY: json.dumps(state, allow_nan=False).encode()}
     with whole_file(file, overwrite=overwrite) as partial:

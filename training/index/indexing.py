@@ -100,6 +100,11 @@ def _check(
             f"{spec.grid.shape[0]} x {spec.grid.shape[1]}. Give the windows of its grid."
         )
     for predicate in predicates:
+        if not isinstance(predicate, Predicate):
+            raise SpecError(
+                f"predicates= takes a list of predicates, such as LayerMean(layer='urban'). "
+                f"Received {predicate!r} in it."
+            )
         predicate.check(spec)
     labels = Labels.of(sample, spec)
     names = [*ALWAYS, *(labels.names if labels else ()), *(p.name for p in predicates)]

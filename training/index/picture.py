@@ -38,7 +38,7 @@ def mean_raster(
         shape: Pixels of the grid along (y, x).
         origins: First pixel (y, x) of windows, int64 (window, 2).
         size: Side of a window in pixels.
-        values: One a window, float64; NaN counts nowhere.
+        values: One a window, float64; what is not finite counts nowhere.
 
     Returns:
         float64 (y, x), at most :data:`MOST` cells along an axis; NaN where no window lies. A cell
@@ -46,7 +46,7 @@ def mean_raster(
     """
     step = math.ceil(max(shape) / MOST)
     rows, cols = (math.ceil(n / step) for n in shape)
-    known = ~np.isnan(values)
+    known = np.isfinite(values)
     low = origins[known] // step
     high = -(-(origins[known] + size) // step)
     steps = np.zeros((2, rows + 1, cols + 1))

@@ -27,6 +27,7 @@ import shapely
 
 from cube.coverage import Coverage
 from cube.errors import SpecError
+from cube.partition_shares import class_values
 from cube.polygons.ids import column_of
 from cube.polygons.placing import transformer
 from cube.polygons.reading import check_polygons, with_known_crs
@@ -236,9 +237,7 @@ class ClassShare(LayerMean):
     classes: int | Iterable[int]
 
     def __post_init__(self) -> None:
-        given = self.classes
-        values = (given,) if isinstance(given, int) else tuple(sorted(set(given)))
-        object.__setattr__(self, "classes", values)
+        object.__setattr__(self, "classes", class_values(self.classes))
         Predicate.__post_init__(self)
 
     @property

@@ -30,5 +30,5 @@ def apart(origins: IntArray, size: int, max_overlap: float) -> npt.NDArray[np.bo
             near = np.array(tree.query_ball_point(origins[square], reach, p=np.inf), "int64")
             later = near[near > square]
             common = size - np.abs(origins[later] - origins[square])
-            kept[later[common.prod(axis=1) > max_overlap * size**2]] = False
+            kept[later[common.prod(axis=1) / size**2 > max_overlap]] = False
     return kept

@@ -213,7 +213,7 @@ def balanced(
     Args:
         index: Chips, of the training set alone.
         by: A column such as ``"majority"``, or a condition on columns such as
-            ``"ice_share > 0.4"``; see :func:`training.index.expressions.condition`.
+            ``"ice_share > 0.4"``, as :meth:`training.ChipIndex.query` takes it.
         seed: Of the orders.
         bins: Edges of numbers that are no classes, ascending: each bin holds its lower edge, the
             last its upper one too. Bins are called by their edges, such as ``"0 to 0.5"``.

@@ -146,6 +146,11 @@ def _check_enough(places: Places, parts: int, what: str) -> None:
 
 
 def _named(places: Places, names: tuple[str, ...]) -> list[int]:
+    if not places.names:
+        raise SplitError(
+            f"leave_out takes names, and places {places.kind} have numbers alone; give fractions "
+            f"or folds."
+        )
     unknown = [name for name in names if name not in places.names]
     if unknown or not names:
         raise SplitError(

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cube.errors import SplitError
-from cube.windows import WindowSet
+from cube.windows import WindowSet, numbered
 from training.chips import Chips
+from training.splits.rules import whole
 
 IntArray = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -93,6 +94,7 @@ def check_leaks(
     Raises:
         SplitError: Some come nearer; the message counts them.
     """
+    buffer_px = whole("buffer_px", buffer_px)
     learned, scored = _Squares.of(windows, train), _Squares.of(tested or windows, test)
     if not len(learned.origins) or not len(scored.origins):
         raise SplitError(
@@ -168,6 +170,7 @@ class LeakGuard:
     _near: Mask = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        whole("buffer_px", self.buffer_px)
         others = self.tested or self.windows
         if not len(self.test_windows):
             raise SplitError("A guard needs windows to guard: there are no test windows.")
@@ -192,8 +195,7 @@ class LeakGuard:
         Raises:
             SplitError: There are none; or some come nearer: the message counts them.
         """
-        ids = np.asarray(train_windows, dtype="int64")
-        self.windows.origins(ids[:0] if not len(ids) else [ids.min(), ids.max()])
+        ids = numbered(train_windows, len(self.windows))
         near = int(self._near[ids].sum())
         if self.refuses and (near or not len(ids)):
             check_leaks(

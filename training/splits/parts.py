@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from training.chips import Chips
 from training.index.chip_index import ChipIndex
 from training.samples import SampleSpec
 from training.splits.rules import PARTS
+from training.timings import Timing
 
 IntArray = npt.NDArray[np.int64]
 
@@ -38,6 +40,7 @@ class SplitChips:
         index: The index of these chips alone; None where none was given.
         guard: What they must not come near to; None for what is scored.
         note: What every score must say; empty if there is nothing to say.
+        timings: Those of the sample, for parts that are told apart by time; None for others.
     """
 
     name: str
@@ -47,6 +50,7 @@ class SplitChips:
     index: ChipIndex | None = None
     guard: ChipGuard | None = None
     note: str = ""
+    timings: tuple[Timing, ...] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ids", np.sort(self.ids))
@@ -87,6 +91,11 @@ class SplitChips:
                 f"The split is of chips at {self.chips.timings} timings. Received a sample of "
                 f"{len(sample.timings)}."
             )
+        if self.timings not in (None, sample.timings):
+            raise SplitError(
+                f"The split is of the timings {_named(self.timings)}. Received a sample of "
+                f"{_named(sample.timings)}; split its own."
+            )
         if self.index is not None:
             self.index.check(spec, sample, windows)
         if self.guard is not None:
@@ -98,6 +107,10 @@ class SplitChips:
             f"{self.name} of the split {self.kind}: {len(self):,} chips of {windows:,} windows"
             f"{f'; {self.note}' if self.note else ''}"
         )
+
+
+def _named(timings: Iterable[Timing] | None) -> str:
+    return ", ".join(map(str, timings or ()))
 
 
 def check_part(name: str) -> None:

@@ -101,7 +101,9 @@ class TimeSplit:
         """
         ids = self.ids(name, chips, windows=windows)
         guard = None if name == "test" else TimeGuard(split=self)
-        found = SplitChips(name=name, kind=self.kind, chips=chips, ids=ids, guard=guard)
+        found = SplitChips(
+            name=name, kind=self.kind, chips=chips, ids=ids, guard=guard, timings=self.timings
+        )
         return found.within(index)
 
     def to_dict(self) -> dict[str, Any]:

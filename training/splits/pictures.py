@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from cube.errors import SplitError
 from cube.files import whole_file
 from cube.windows import WindowSet
 from training.splits.places import ROLES
@@ -36,7 +37,7 @@ def raster(windows: WindowSet, roles: npt.NDArray[np.int8]) -> npt.NDArray[np.in
     from scipy.spatial import cKDTree
 
     step = max(1.0, max(windows.shape) / _PIXELS)
-    y, x = ((np.arange(int(n / step)) + 0.5) * step for n in windows.shape)
+    y, x = ((np.arange(max(int(n / step), 1)) + 0.5) * step for n in windows.shape)
     points = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2)
     centres = windows.origins() + windows.size / 2
     apart, nearest = cKDTree(centres).query(points, p=np.inf)
@@ -48,13 +49,15 @@ def plot(split: PlaceSplit, path: str | os.PathLike[str], *, fold: int) -> None:
     """Draw one fold as a PNG, over what lies there.
 
     Raises:
-        SplitError: There is no such fold.
+        SplitError: There is no such fold, or the file is no ``.png``.
         StoreError: There is no such folder, or the system refuses.
     """
     from matplotlib.colors import ListedColormap
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
+    if Path(path).suffix.lower() != ".png":
+        raise SplitError(f"A map of a split is a .png. Received {Path(path).name!r}.")
     roles = split.roles(fold)
     height, width = split.windows.shape
     figure = Figure(figsize=(7, 0.9 + 5 * min(max(height / width, 0.3), 2)), layout="compressed")

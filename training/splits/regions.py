@@ -49,7 +49,7 @@ def split_by_regions(
             see :func:`training.splits.dividing.divide`.
         PolygonError: See :func:`cube.polygons.reading.place_polygons`.
     """
-    given = [leave_out] if isinstance(leave_out, str) else leave_out
+    given = None if leave_out is None else np.atleast_1d(np.asarray(leave_out, dtype=object))
     names = None if given is None else tuple(str(name) for name in given)
     rules = PlaceRules(leave_out=names, **options)
     return divide(regions(windows, polygons, grid=grid, by=by), rules)

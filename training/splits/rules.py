@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import index
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cube.errors import SplitError
+from cube.partitions import PartitionWindows
 from cube.windows import WindowSet
 
 IntArray = npt.NDArray[np.int64]
@@ -47,7 +49,8 @@ class PlaceRules:
         validation_share: With folds or ``leave_out``: share of the rest that decides when to
             stop, 0..0.5; 0.15 by default.
         buffer_px: Pixels between windows of different parts, at least; no less than a window, or
-            neighbours would share texture. None takes a window.
+            neighbours would share texture; 0 or more for windows of partitions, which share no
+            pixel with those of others. None takes a window.
         balance: What shares are of: ``"area"`` (windows), ``"label"`` (the sum of ``label``) or
             ``"places"`` (every place counts the same, so that each is as likely in any part).
         label: Amount in each window, e.g. persons; finite, 0 or more, (window,).
@@ -78,10 +81,10 @@ class PlaceRules:
         if self.fractions is not None:
             object.__setattr__(self, "fractions", _checked(self.fractions, self.validation_share))
         if self.folds is not None:
-            _check_folds(self.folds)
+            object.__setattr__(self, "folds", _checked_folds(self.folds))
         share = self.validation_share
-        if share is not None and not 0 <= share <= 0.5:
-            raise SplitError(f"validation_share must be from 0 to 0.5. Received {share}.")
+        if share is not None and not (_is_number(share) and 0 <= share <= 0.5):
+            raise SplitError(f"validation_share must be from 0 to 0.5. Received {share!r}.")
         if self.balance not in ("area", "label", "places"):
             raise SplitError(f"balance is area, label or places. Received {self.balance!r}.")
         if (self.balance == "label") != (self.label is not None):
@@ -96,7 +99,7 @@ class PlaceRules:
         """Buffer in pixels.
 
         Raises:
-            SplitError: It is smaller than a window.
+            SplitError: See :func:`buffer_of`.
         """
         return buffer_of(self.buffer_px, windows)
 
@@ -117,12 +120,15 @@ def buffer_of(buffer_px: int | None, windows: WindowSet) -> int:
     """Buffer in pixels; None takes a window.
 
     Raises:
-        SplitError: It is smaller than a window.
+        SplitError: It is smaller than a window, and windows are not those of partitions.
     """
     buffer = windows.size if buffer_px is None else whole("buffer_px", buffer_px)
-    if buffer < windows.size:
+    # Windows of two partitions share no pixel, and a buffer may take most of what lies in them.
+    least = 0 if isinstance(windows, PartitionWindows) else windows.size
+    if buffer < least:
         raise SplitError(
-            f"The buffer must be at least a window, {windows.size} px. Received {buffer}."
+            f"The buffer must be at least a window, {least} px. Received {buffer}; windows of "
+            f"partitions alone may have less."
         )
     return buffer
 
@@ -135,7 +141,8 @@ def _checked(fractions: Mapping[str, float], share: float | None) -> dict[str, f
         )
     given: object = fractions
     named = isinstance(given, Mapping) and set(given) <= set(PARTS)
-    found = {part: float(fractions.get(part, 0.0)) for part in PARTS} if named else {}
+    known = named and all(map(_is_number, fractions.values()))
+    found = {part: float(fractions.get(part, 0.0)) for part in PARTS} if known else {}
     if not found or not all(0 <= f <= 1 for f in found.values()):
         raise SplitError(
             f"fractions name train, validation and test, each from 0 to 1. Received {fractions!r}."
@@ -162,9 +169,17 @@ def whole(name: str, value: object) -> int:
     return number
 
 
-def _check_folds(folds: object) -> None:
-    if folds != "each" and (not isinstance(folds, int) or isinstance(folds, bool) or folds < 2):
+def _checked_folds(folds: Folds) -> Folds:
+    if folds == "each":
+        return folds
+    number = -1 if isinstance(folds, bool) or not hasattr(folds, "__index__") else index(folds)
+    if number < 2:
         raise SplitError(f"folds is a number of at least 2, or 'each'. Received {folds!r}.")
+    return number
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def labels_of(windows: WindowSet, labels: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
@@ -246,15 +261,16 @@ def quantile_bins(values: npt.ArrayLike, bins: int = 5) -> IntArray:
     Raises:
         SplitError: ``bins`` is below 2, or nothing is known.
     """
-    numbers = np.asarray(values, dtype="float64")
-    known = np.isfinite(numbers)
+    bins = whole("bins", bins)
+    amounts = np.asarray(values, dtype="float64")
+    known = np.isfinite(amounts)
     if bins < 2 or not known.any():
         raise SplitError(
             f"Bins need finite numbers, and there are at least 2. Received bins={bins} and "
-            f"{int(known.sum())} finite numbers of {numbers.size}."
+            f"{int(known.sum())} finite numbers of {amounts.size}."
         )
-    edges = np.quantile(numbers[known], np.arange(1, bins) / bins)
-    found = np.searchsorted(edges, numbers, side="right")
+    edges = np.quantile(amounts[known], np.arange(1, bins) / bins)
+    found = np.searchsorted(edges, amounts, side="right")
     # Many equal numbers make equal edges, and bins between them that hold nothing.
     found = np.unique(found, return_inverse=True)[1]
     return np.where(known, found, -1).astype("int64")

@@ -18,7 +18,8 @@ from cube.windows import WindowSet
 from training.chips import Chips
 from training.samples import InputStack, SampleSpec
 from training.stream import Supervision
-from training.stream.labels import Labeller
+from training.stream.labels import Labeller, single
+from training.stream.preparing import check_supervision
 from training.targets import Target, pixel_km2
 
 IntArray = npt.NDArray[np.int64]
@@ -26,7 +27,7 @@ Mask = npt.NDArray[np.bool_]
 Times = tuple[int | None, ...]
 
 AT_ONCE = 1 << 22
-"""Pixels of windows that are reduced at once, 16 MB of float32."""
+"""Pixels of windows that are reduced at once, 16 MB of float32 or 32 MB of float64."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -92,11 +93,30 @@ class FoldPixels:
         """Windows × timings."""
         return Chips(windows=self.windows, timings=len(self.sample.timings))
 
+    def check(self) -> None:
+        """Refuse what the cube lacks, and a label that no stream could give.
+
+        Raises:
+            SpecError: The message says what.
+        """
+        self.sample.check(self.spec)
+        check_supervision(self.supervision, self.sample, self.spec)
+        if isinstance(self.sample.target, Target):
+            self._labeller(self.sample.target)
+
     @cached_property
     def _pixel_km2(self) -> float:
         target = self.sample.target
         dense = isinstance(target, Target) and target.per == "km2"
         return pixel_km2(self.spec.grid) if dense else 1.0
+
+    def _labeller(self, target: Target) -> Labeller:
+        return Labeller(
+            target=target,
+            layer=self.spec.layer(target.layer),
+            pixel_km2=self._pixel_km2,
+            supervision=self.supervision,
+        )
 
     def stack(self, wanted: InputStack, tile: TileChips) -> list[npt.NDArray[Any]]:
         """Observed values of each band, as stored, (pixel,) each."""
@@ -139,18 +159,12 @@ class FoldPixels:
         learned = target.forward(nodata.decode(stored, layer), pixel_km2=self._pixel_km2)
         if target.change:
             learned = learned[..., -1:] - learned[..., :1]
-        return list(learned[counted & np.isfinite(learned).all(axis=-1)].T)
+        return list(learned[counted & np.isfinite(single(learned)).all(axis=-1)].T)
 
     def _windows(
         self, target: Target, tile: TileChips, times: Times, chips: IntArray
     ) -> list[npt.NDArray[Any]]:
-        size, layer = self.windows.size, self.spec.layer(target.layer)
-        labeller = Labeller(
-            target=target,
-            layer=layer,
-            pixel_km2=self._pixel_km2,
-            supervision=self.supervision,
-        )
+        size, labeller = self.windows.size, self._labeller(target)
         origins = self.windows.origins(np.unique(self.chips.window_of(chips)))
         starts = (tile.rows[0], tile.cols[0])
         begins = ((origins >= starts) & (origins < (tile.rows[1], tile.cols[1]))).all(axis=1)
@@ -160,7 +174,7 @@ class FoldPixels:
             return [np.empty(0, labeller.dtype)] * channels
         low, high = origins.min(axis=0), origins.max(axis=0) + size
         stored = self._stored(target, times, (low[0], high[0]), (low[1], high[1]))
-        values = nodata.decode(stored, layer).astype("float32", copy=False)
+        values = nodata.decode(stored, labeller.layer)
         labels = []
         for part in np.array_split(origins - low, -(-len(origins) * size**2 // AT_ONCE)):
             cut = np.stack([values[y : y + size, x : x + size] for y, x in part])

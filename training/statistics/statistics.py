@@ -21,6 +21,7 @@ from training.statistics.passes import Found, Key, label_channels, read_through
 from training.statistics.pixels import FoldPixels, tiles_with
 from training.statistics.tallies import Sums
 from training.stream import Supervision
+from training.stream.preparing import check_kinds, whole_numbers
 from training.stream.stream import Selection
 from training.targets import Target
 
@@ -192,6 +193,7 @@ def training_statistics(  # noqa: PLR0913  (where, what, on which chips; then wh
 
     A pixel counts once for each of its periods that a chip uses, however many chips hold it;
     nodata is left out. Inputs are in physical values, the label in what the model learns of it;
+    a pixel's label counts where it is known, whether or not inputs were observed there, and
     the label of a window counts once for each window and its periods. Quantiles are exact, those
     of labels as float32. Integers of up to 16 bits are read once, values of 32 bits twice and
     values of 64 bits four times; without quantiles all are read once. The result is the same to
@@ -210,9 +212,11 @@ def training_statistics(  # noqa: PLR0913  (where, what, on which chips; then wh
     Raises:
         SplitError: A band or the label has no observed pixel there, or infinite ones; or there
             are no chips.
-        SpecError: A level is out of range, or there is no such chip.
+        SpecError: An argument is of another kind; a level is out of range; there is no such
+            chip; classes that are no whole numbers; or ``supervision`` without a map.
     """
     levels = _checked_levels(quantiles)
+    check_kinds(sample=sample, windows=windows, supervision=supervision)
     url = urls.normalise(url)
     pixels = FoldPixels(
         url=url, spec=read_spec(url), sample=sample, windows=windows, supervision=supervision
@@ -257,13 +261,18 @@ def training_moments(
     Raises:
         SplitError: A band or the label has no observed pixel there.
     """
-    chips = Chips(windows=windows, timings=len(sample.timings)).of_windows(ids)
+    check_kinds(sample=sample, windows=windows)
+    every = Chips(windows=windows, timings=len(sample.timings))
+    chips = every.of_windows(whole_numbers(ids, "Windows"))
     found = training_statistics(url, sample, windows, chips, quantiles=(), supervision=supervision)
     return found.moments()
 
 
 def _checked_levels(quantiles: Sequence[float]) -> tuple[float, ...]:
-    levels = tuple(float(level) for level in quantiles)
+    try:
+        levels = tuple(float(level) for level in quantiles)
+    except (TypeError, ValueError) as error:
+        raise SpecError(f"quantiles= takes a list of levels. Received {quantiles!r}.") from error
     if any(not 0 <= level <= 1 for level in levels) or list(levels) != sorted(set(levels)):
         raise SpecError(
             f"Levels of quantiles are from 0 to 1, ascending, each once. Received {levels}."
@@ -273,17 +282,17 @@ def _checked_levels(quantiles: Sequence[float]) -> tuple[float, ...]:
 
 def _checked_ids(pixels: FoldPixels, chips: npt.ArrayLike | Selection) -> npt.NDArray[np.int64]:
     """Chip ids, each once, ascending; refuses what does not fit the cube."""
-    pixels.sample.check(pixels.spec)
+    pixels.check()
     grid = tuple(pixels.spec.grid.shape)
     if pixels.windows.shape != grid:
         raise SplitError(f"Windows lie on a grid of {pixels.windows.shape}, the cube on {grid}.")
     if isinstance(chips, Selection):
         chips.check(pixels.spec, pixels.sample, pixels.windows)
         chips = chips.ids
-    ids = np.unique(np.asarray(chips, dtype="int64"))
+    ids = np.unique(whole_numbers(chips, "Chips"))
     if not len(ids):
         raise SplitError("Statistics need training chips. Received none.")
-    return ids
+    return ids.astype("int64")
 
 
 def _known(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from cube.errors import CubeError
 from training.stream.batches import Batch
 from training.stream.states import check_place
 
@@ -25,7 +27,7 @@ def tensorflow(stream: ChipStream, *, first: int, epochs: int, start: int) -> tf
     there = weakref.ref(stream)
 
     def batches() -> Any:
-        for batch in there().epochs(first, epochs, start=start):  # type: ignore[union-attr]
+        for batch in plainly(there().epochs(first, epochs, start=start)):  # type: ignore[union-attr]
             yield elements(batch)
 
     # Batches begin at multiples of 64 bytes, so TensorFlow takes them without a copy.
@@ -37,6 +39,17 @@ def tensorflow(stream: ChipStream, *, first: int, epochs: int, start: int) -> tf
     count = epochs * len(stream) - start
     counted = dataset.apply(tf.data.experimental.assert_cardinality(count))
     return counted.prefetch(1).with_options(options)
+
+
+def plainly(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches; an error that a user can mend comes without those that led to it.
+
+    TensorFlow writes the traceback of an error, and of all that led to it, into its own message.
+    """
+    try:
+        yield from batches
+    except CubeError as error:
+        raise error.with_traceback(None) from None
 
 
 def elements(batch: Batch) -> Any:

@@ -93,8 +93,8 @@ class Labeller:
             known = nodata.valid(stored, self.layer)
             return stored.astype("int32"), np.logical_and.reduce(known, axis=-1)
         decoded = nodata.decode(stored, self.layer)
-        single = _single(self._changed(self.target.forward(decoded, pixel_km2=self.pixel_km2)))
-        return single, np.logical_and.reduce(np.isfinite(single), axis=-1)
+        learned = single(self._changed(self.target.forward(decoded, pixel_km2=self.pixel_km2)))
+        return learned, np.logical_and.reduce(np.isfinite(learned), axis=-1)
 
     def _changed(self, learned: Values) -> Values:
         """Of several periods the last minus the first, if the change is learned."""
@@ -122,12 +122,12 @@ class Labeller:
                 reduced /= np.maximum(seen.sum(axis=(1, 2)), 1)
         reduced[~seen.any(axis=(1, 2))] = np.nan
         learned = self._changed(self.target.forward(reduced, pixel_km2=self.pixel_km2))
-        known = np.isfinite(_single(learned)).all(axis=-1)
+        known = np.isfinite(single(learned)).all(axis=-1)
         learned[~known] = 0
         return learned.astype(self.dtype), known.astype("float32")
 
 
-def _single(learned: Values) -> npt.NDArray[np.float32]:
+def single(learned: Values) -> npt.NDArray[np.float32]:
     """As float32; infinite, and so not known, beyond its range."""
     with np.errstate(over="ignore"):
         return learned.astype("float32", copy=False)

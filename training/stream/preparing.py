@@ -61,12 +61,7 @@ def chip_ids(given: npt.ArrayLike, chips: Chips) -> npt.NDArray[np.int64]:
     Raises:
         SplitError: They are no whole numbers, none at all, named twice or not there.
     """
-    ids = np.asarray(given)
-    if ids.ndim != 1 or (len(ids) and ids.dtype.kind not in "iu"):
-        raise SplitError(
-            f"Chips are named by whole numbers (n,). Received {ids.dtype} of shape {ids.shape}; "
-            f"of a mask, give np.flatnonzero()."
-        )
+    ids = whole_numbers(given, "Chips")
     # First, since a larger number would come out as another one.
     if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < len(chips):
         raise SplitError(
@@ -82,6 +77,21 @@ def chip_ids(given: npt.ArrayLike, chips: Chips) -> npt.NDArray[np.int64]:
             f"{again[0]}; give np.unique(), and a sampling to draw chips several times."
         )
     return found
+
+
+def whole_numbers(given: npt.ArrayLike, what: str) -> npt.NDArray[np.integer[Any]]:
+    """Numbers of chips or windows, (n,), as they came.
+
+    Raises:
+        SplitError: They are no whole numbers.
+    """
+    ids = np.asarray(given)
+    if ids.ndim != 1 or (len(ids) and ids.dtype.kind not in "iu"):
+        raise SplitError(
+            f"{what} are named by whole numbers (n,). Received {ids.dtype} of shape {ids.shape}; "
+            f"of a mask, give np.flatnonzero()."
+        )
+    return ids
 
 
 def source_of(
@@ -135,13 +145,7 @@ def check_joined(recipe: Recipe, sample: SampleSpec, supervision: Supervision | 
             f"The target takes the columns {', '.join(wanted)}; label= has "
             f"{', '.join(given) or 'none'}. Give the same columns to both, in the same order."
         )
-    if supervision is not None and not (isinstance(target, Target) and target.over == "pixels"):
-        raise SpecError("supervision= weighs the pixels of a map; this target is none.")
-    if supervision is not None and supervision.coverage.grid != recipe.source.spec.grid:
-        raise SpecError(
-            "supervision= is of polygons over another grid than the cube's; build their coverage "
-            "on this cube."
-        )
+    check_supervision(supervision, sample, recipe.source.spec)
     if recipe.pixel_weights is not None and getattr(target, "transform", None) != "classes":
         raise SpecError("pixel_weights= are for a target with transform='classes'.")
     if recipe.weights is not None and target is None:
@@ -151,6 +155,23 @@ def check_joined(recipe: Recipe, sample: SampleSpec, supervision: Supervision | 
     taken = sorted({name for name in names if names.count(name) > 1})
     if taken:
         raise SpecError(f"Features, stacks and draws need names of their own: {', '.join(taken)}.")
+
+
+def check_supervision(supervision: Supervision | None, sample: SampleSpec, cube: CubeSpec) -> None:
+    """Refuse weights of pixels where no map is learned, or of another grid.
+
+    Raises:
+        SpecError: The message says which.
+    """
+    if supervision is None:
+        return
+    if not (isinstance(sample.target, Target) and sample.target.over == "pixels"):
+        raise SpecError("supervision= weighs the pixels of a map; this target is none.")
+    if supervision.coverage.grid != cube.grid:
+        raise SpecError(
+            "supervision= is of polygons over another grid than the cube's; build their coverage "
+            "on this cube."
+        )
 
 
 def check_rows(recipe: Recipe, ids: npt.NDArray[np.int64]) -> None:

@@ -9,7 +9,7 @@ import keras
 
 from cube.errors import SpecError
 from training.stream.batches import Batch
-from training.stream.doors import elements
+from training.stream.doors import elements, plainly
 from training.stream.states import check_place
 
 if TYPE_CHECKING:
@@ -48,13 +48,14 @@ class ChipDataset(keras.utils.PyDataset):
         """
         wanted = index + self._start
         if index not in (0, self._next - self._start):
+            self.close()
             raise SpecError(
                 f"Chips are streamed in order: batch 0 or {self._next - self._start} was expected "
                 f"next. Received {index}; say shuffle=False to fit, since the stream shuffles."
             )
         if self._batches is None or wanted != self._next:
             self.close()
-            self._batches = self.stream.epoch(self.epoch, start=wanted)
+            self._batches = plainly(self.stream.epoch(self.epoch, start=wanted))
         self._next = wanted + 1
         return elements(next(self._batches))
 

@@ -369,7 +369,9 @@ class ChipStream:
         Works on every backend of Keras; one epoch follows another for as long as ``fit`` asks.
         Say ``shuffle=False`` to ``fit``: the stream shuffles, and batches in another order are
         refused. Keras takes the length of the first epoch for that of all, so fit what is left of
-        an epoch that ``start`` goes on with by itself.
+        an epoch that ``start`` goes on with by itself. Where some steps of an epoch are all that is
+        taken, ``close()`` the dataset then, or what was read ahead waits for the rest; TensorFlow
+        forgets no dataset of this kind, so on that backend :meth:`tensorflow` is the better door.
 
         Args:
             first: Number of the first epoch.

@@ -28,14 +28,16 @@ class TimeColumn:
     Attributes:
         column: Column of periods: text, or whole numbers such as years.
         periods: Period of the rows that each timing takes, in the order of the timings; two
-            timings may take the same rows.
+            timings may take the same rows. One may stand for a list of one.
     """
 
     column: str
     periods: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "periods", tuple(map(str, self.periods)))
+        given: str | tuple[str, ...] = self.periods
+        listed = (given,) if isinstance(given, str) else given
+        object.__setattr__(self, "periods", tuple(map(str, listed)))
 
     @classmethod
     def of(
@@ -101,15 +103,25 @@ def column_of(frame: pd.DataFrame, name: str) -> pd.Series[Any]:
     return frame[name]
 
 
+def listed_columns(columns: Sequence[str]) -> list[str]:
+    """Names of columns.
+
+    Raises:
+        SpecError: There is none, one comes twice, or they are a text.
+    """
+    if isinstance(columns, str) or not columns or len(set(columns)) != len(columns):
+        raise SpecError(f"Columns of a table are a list, each once. Received {columns!r}.")
+    return list(columns)
+
+
 def numbers_of(frame: pd.DataFrame, columns: Sequence[str]) -> npt.NDArray[np.float64]:
     """Values of columns, float64 (row, column), NaN where missing; all fit float32.
 
     Raises:
         SpecError: No column is named, or one twice; one is missing, or holds text or infinities.
     """
-    if isinstance(columns, str) or not columns or len(set(columns)) != len(columns):
-        raise SpecError(f"Columns of a table are a list, each once. Received {columns!r}.")
-    return np.stack([_numbers(column_of(frame, name), name) for name in columns], axis=1)
+    names = listed_columns(columns)
+    return np.stack([_numbers(column_of(frame, name), name) for name in names], axis=1)
 
 
 def _numbers(column: pd.Series[Any], name: str) -> npt.NDArray[np.float64]:

@@ -98,9 +98,19 @@ class FeatureStatistics:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> FeatureStatistics:
-        """Rebuild from :meth:`to_dict`."""
-        floats = {n: np.array(data[n], "float64") for n in ("mean", "std", "min", "max")}
-        return cls(columns=tuple(data["columns"]), count=np.array(data["count"], "int64"), **floats)
+        """Rebuild from :meth:`to_dict`.
+
+        Raises:
+            SpecError: A field is missing or impossible.
+        """
+        try:
+            floats = {n: np.array(data[n], "float64") for n in ("mean", "std", "min", "max")}
+            columns, count = tuple(data["columns"]), np.array(data["count"], "int64")
+        except (KeyError, TypeError, ValueError) as error:
+            raise SpecError(f"Statistics of features cannot be read: {error}.") from error
+        if {values.shape for values in (count, *floats.values())} != {(len(columns),)}:
+            raise SpecError(f"Statistics of {len(columns)} features need as many numbers of each.")
+        return cls(columns=columns, count=count, **floats)
 
 
 def feature_statistics(join: TableJoin, chips: npt.ArrayLike) -> FeatureStatistics:
@@ -136,6 +146,10 @@ def feature_statistics(join: TableJoin, chips: npt.ArrayLike) -> FeatureStatisti
 
 def fill_missing(join: TableJoin, statistics: FeatureStatistics) -> FilledJoin:
     """Features whose unknown numbers are the mean of the training chips.
+
+    Args:
+        join: The features.
+        statistics: Of the same columns, over the training chips.
 
     Raises:
         SpecError: The statistics are of other columns.

@@ -18,7 +18,14 @@ import numpy.typing as npt
 from cube.coverage import Coverage
 from cube.errors import SpecError, SplitError
 from training.chips import Chips
-from training.tables.columns import TimeColumn, column_of, key_rows, numbers_of, whole_numbers
+from training.tables.columns import (
+    TimeColumn,
+    column_of,
+    key_rows,
+    listed_columns,
+    numbers_of,
+    whole_numbers,
+)
 from training.tables.overlaps import How, Overlaps, overlaps, window_values
 
 if TYPE_CHECKING:
@@ -208,12 +215,13 @@ def by_block(  # noqa: PLR0913  (what, of which polygons, for which chips, and h
         time: Which rows a timing takes; by default every timing takes the same.
 
     Raises:
-        SpecError: An option is impossible; a column is missing or holds no finite numbers; a
-            polygon has two rows, or one that a window meets has none (give it NaN).
+        SpecError: An option is impossible; a column is missing or holds no finite numbers; no row
+            is of any polygon; a polygon has two rows, or one that a window meets has none (give it
+            NaN).
         SplitError: No chips are named, or windows lie on another grid.
     """
     _check_how(how, of)
-    values = numbers_of(frame, [*columns, *([] if of is None else [of])])
+    values = numbers_of(frame, [*listed_columns(columns), *([] if of is None else [of])])
     found = overlaps(coverage, chips.windows, chips.window_of(ids))
     polygon = _polygon_rows(frame, coverage, id, by_position=time is None)
     periods = [np.arange(len(frame))]
@@ -260,8 +268,15 @@ def _polygon_rows(
             f"The coverage {coverage.name!r} keeps no ids to match column {id!r} with; build it "
             f"with id=, or give rows in the order of the polygons."
         )
-    given = pd.Index(column_of(frame, id).astype(object).map(str))
-    return pd.Index(coverage.ids).get_indexer(given).astype("int64")
+    given = column_of(frame, id).astype(object).map(str).tolist()
+    found = pd.Index(coverage.ids).get_indexer(pd.Index(given, dtype=object)).astype("int64")
+    if len(found) and (found < 0).all():
+        raise SpecError(
+            f"Column {id!r} names none of the polygons. It holds {', '.join(given[:3])} ...; their "
+            f"ids are {', '.join(map(str, coverage.ids[:3]))} ... Write both alike, as text with "
+            f"leading zeros, say."
+        )
+    return found
 
 
 def _aligned(values: FloatArray, polygon: IntArray, rows: IntArray, found: Overlaps) -> FloatArray:

@@ -193,6 +193,21 @@ class TestInterpolation:
         assert np.abs(inputs["optical"] - label)[seen].max() <= 0.501
         assert set(np.unique(label)) <= set(range(SIDE))  # labels are never interpolated
 
+    @pytest.mark.parametrize("dates", [(), (2,)])
+    @pytest.mark.parametrize("steps", [(CropZoom(low=0.5),), (Rotation(degrees=180),), EVERY[:5]])
+    def test_what_weighs_was_observed_in_every_band_at_every_date(self, steps, dates):
+        rng = np.random.default_rng(2)
+        image = rng.integers(1, 200, (16, *dates, SIDE, SIDE, 2)).astype("uint8")
+        image[rng.random(image.shape) < 0.1] = 0
+        seen = (image > 0).all(axis=-1).reshape(16, -1, SIDE, SIDE).all(axis=1)
+        label = (1 + seen[..., None]).astype("float32") * seen[..., None]
+        batch = ({"optical": image}, label, seen.astype("float32"))
+        inputs, label, weight = _run(_augmentation(*steps), batch)
+        still = (inputs["optical"] > 0).all(axis=-1).reshape(16, -1, SIDE, SIDE).all(axis=1)
+        assert still[weight > 0].all()
+        assert (label[..., 0] == 2 * weight).all()
+        assert weight.any()
+
     @pytest.mark.parametrize("kind", NARROW)
     def test_it_is_the_bilinear_mean_of_observed_pixels(self, kind):
         packing, rng = PACKINGS[kind], np.random.default_rng(3)

@@ -149,6 +149,25 @@ def test_classes_have_names_and_the_same_colours_on_every_sheet():
     assert Classes.of(SPEC.layer("cover"), np.array([7])).names == ("rock", "clean ice", "7")
 
 
+@pytest.mark.parametrize("chips", [3, 5, 9])
+@pytest.mark.parametrize("number", [1, 8, 20])
+def test_the_key_of_many_classes_stays_on_the_sheet(chips, number):
+    names = tuple((k, f"developed, class {k} of intensity") for k in range(number))
+    layers = (cube.LayerSpec(name="cover", dtype="uint8", nodata=255, classes=names),)
+    shown = batch(chips=chips, label="classes")
+    figure = contact_sheet(shown, sample=CLASSES, cube_spec=replace(SPEC, layers=layers))
+    colours(figure)
+    key = figure.axes[0].get_legend()
+    left, bottom, right, top = key.get_window_extent().extents
+    width, height = figure.get_size_inches() * figure.dpi
+    assert 0 <= left < right <= width
+    assert 0 <= bottom < top
+    lowest = max(image.get_extent()[2] for image in figure.axes[0].images) * figure.dpi
+    assert top <= height - lowest
+    patches = [tuple(patch.get_facecolor()) for patch in key.get_patches()]
+    assert len(set(patches)) == len(patches) == max(number, 2) + 1
+
+
 def test_labels_of_windows_are_texts():
     window = Target(layer="cover", transform="classes", over="window", statistic="majority")
     one = replace(batch(label="window"), label=np.array([[0], [1], [1], [0], [0]], "int32"))
@@ -185,6 +204,60 @@ def test_two_dates_lie_side_by_side_and_say_which_they_are():
     wanted += ["7  2010+2000 → 2010+2000", "2010", "2000", "change 2010 to 2000"]
     assert texts(figure)[:8] == wanted
     assert figure.axes[1].get_xlabel() == "change of population"
+
+
+def boxes(figure):
+    """Places of all texts as they were drawn, pixels (text, 4): left, bottom, right, top."""
+    colours(figure)
+    found = [text for axis in figure.axes for text in axis.texts if text.get_text()]
+    return np.array([text.get_window_extent().extents for text in found])
+
+
+@pytest.mark.parametrize("kind", ["change", "sequence", "table", "windows"])
+def test_no_text_covers_another_or_leaves_the_sheet(kind):
+    periods = ("2019-05-01", "2019-09-30")
+    several = tuple(Timing(label=periods[::k], inputs=periods[::k]) for k in (1, -1))
+    target = Target(layer="population", change=kind == "change")
+    sample = SampleSpec.of({"predictors": ("red", "green", "blue")}, target, timings=several)
+    shown = batch(chips=9, times=2)
+    rng = np.random.default_rng(0)
+    if kind == "sequence":
+        label = rng.normal(size=(9, SIZE, SIZE, 2)).astype("float32")
+        shown = replace(shown, label=label)
+    if kind == "table":
+        names = tuple(f"initial_condition_{k}" for k in range(34))
+        sample = replace(sample, target=TableTarget(columns=names))
+        shown = replace(shown, label=np.ones((9, 34), "float32"), weight=np.ones(9, "float32"))
+    if kind == "windows":
+        sample = replace(sample, target=Target(layer="population", over="window"))
+        label = rng.normal(size=(9, 2)).astype("float32")
+        shown = replace(shown, label=label, weight=np.full(9, 0.123, "float32"))
+    shown = replace(shown, chip=np.arange(9) + 123_456_780)
+    figure = contact_sheet(shown, sample=sample, cube_spec=SPEC)
+    found = boxes(figure)
+    width, height = figure.get_size_inches() * figure.dpi
+    assert (found[:, :2] >= 0).all()
+    assert (found[:, 2] <= width).all()
+    assert (found[:, 3] <= height).all()
+    left, bottom, right, top = (found[:, None] + [1, 1, -1, -1]).T
+    across = np.minimum(right, right.T) > np.maximum(left, left.T)
+    upright = np.minimum(top, top.T) > np.maximum(bottom, bottom.T)
+    assert np.array_equal(across & upright, np.eye(len(found), dtype=bool))
+
+
+def test_chips_of_many_pictures_stand_in_fewer_columns():
+    five = ("2000", "2001", "2002", "2003", "2004")
+    sample = SampleSpec.of(
+        {"predictors": ("red", "green", "blue")},
+        Target(layer="population"),
+        timings=(Timing(label=five, inputs=five),),
+    )
+    label = np.random.default_rng(0).normal(size=(9, SIZE, SIZE, 5)).astype("float32")
+    shown = replace(batch(chips=9, times=5), label=label)
+    figure = contact_sheet(shown, sample=sample, cube_spec=SPEC, columns=8)
+    assert len(pictures(figure)) == 80
+    assert figure.get_size_inches()[0] <= 16
+    assert contact_sheet(batch(chips=9), sample=PIXELS, cube_spec=SPEC).get_size_inches()[0] <= 16
 
 
 def test_chips_without_labels_or_with_one_band_are_drawn_too():
@@ -265,5 +338,20 @@ def test_sheets_of_nothing_are_refused():
         contact_sheet(empty, sample=PIXELS, cube_spec=SPEC)
     with pytest.raises(SpecError, match="Received columns=0, limit=64"):
         contact_sheet(batch(), sample=PIXELS, cube_spec=SPEC, columns=0)
+    with pytest.raises(SpecError, match="whole numbers. Received columns=2.5, limit=64"):
+        contact_sheet(batch(), sample=PIXELS, cube_spec=SPEC, columns=2.5)
     with pytest.raises(SpecError, match=r"0 <= low < high <= 1. Received \(0.5, 0.5\)"):
         contact_sheet(batch(), sample=PIXELS, cube_spec=SPEC, stretch=(0.5, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"predictors": ("red", "green")}, "2 bands of 'predictors' was expected.* Received 3"),
+        ({"image": ("red",)}, "1 bands of 'image' was expected.* Received 0"),
+    ],
+)
+def test_a_batch_of_another_sample_is_refused(inputs, message):
+    other = SampleSpec.of(inputs, PIXELS.target, label_time="2010", input_time="2000")
+    with pytest.raises(SpecError, match=message):
+        contact_sheet(batch(), sample=other, cube_spec=SPEC)

@@ -111,6 +111,21 @@ class TestWindows:
             there = majority.get(window, pd.NA)
             assert (value is None) if there is pd.NA else value == there
 
+    def test_a_column_of_objects_with_gaps_is_given_and_stays_as_it_is(self, index):
+        given = np.array([np.nan, "a", *[3] * (len(WINDOWS) - 2)], object)
+        few = index.with_column("mix", given).query("label == '2000'")
+        assert few.per_window("mix")[:3].tolist() == [None, "a", 3]
+        assert np.isnan(few.frame["mix"].iloc[0])
+
+    def test_a_column_without_a_name_is_refused(self, index):
+        with pytest.raises(SplitError, match="A new column has a name of its own .* Received 5"):
+            index.with_column(5, np.zeros(len(WINDOWS)))
+
+    @pytest.mark.parametrize("rows", [[1, 0], [0, 0, 1]])
+    def test_chips_out_of_order_or_named_twice_are_refused(self, index, rows):
+        with pytest.raises(SpecError, match="one row a chip, in ascending order of 'chip'. Of"):
+            replace(index, frame=index.frame.iloc[rows])
+
     def test_what_says_several_things_or_nothing_is_refused(self, index):
         with pytest.raises(SplitError, match="'label' differs among the timings of 195 windows, f"):
             index.per_window("label")
@@ -151,6 +166,10 @@ class TestDuplicates:
             if all(area <= most * size**2 for area in shared):
                 kept.append(place)
         assert np.flatnonzero(apart(np.array(origins), size, most)).tolist() == kept
+
+    def test_what_shares_the_greatest_part_to_the_pixel_is_kept(self):
+        # As a float 0.57 * 100**2 is a trifle below 5700.
+        assert apart(np.array([[0, 0], [0, 43]]), 100, 0.57).tolist() == [True, True]
 
     def test_windows_are_kept_with_all_their_timings(self, index):
         found = index.without_duplicates(0)
@@ -226,6 +245,12 @@ class TestFiles:
             assert again.frame.equals(index.frame)
             assert again.facts == index.facts
 
+    def test_a_column_that_parquet_cannot_hold_is_refused(self, index, tmp_path):
+        mixed = index.with_column("mix", np.array(["a", *[3] * (len(WINDOWS) - 1)], object))
+        with pytest.raises(StoreError, match="cannot hold a column of the index: .* mix .*alone"):
+            mixed.save(tmp_path / "index.parquet")
+        assert not list(tmp_path.iterdir())
+
 
 class TestCheck:
     def test_the_same_cube_passes_also_with_more_in_it(self, index):
@@ -291,6 +316,12 @@ class TestSummary:
 
 
 class TestPicture:
+    def test_what_is_not_finite_counts_nowhere(self):
+        origins = np.array([[0, 0], [0, 4], [4, 4]])
+        found = picture.mean_raster((8, 8), origins, 4, np.array([np.inf, 2.0, np.nan]))
+        assert (found[:4, 4:] == 2).all()
+        assert np.isnan(found).sum() == 64 - 16
+
     @pytest.mark.parametrize("most", [20, 1000])
     def test_its_cells_are_means_of_the_windows_that_reach_them(self, index, most, monkeypatch):
         monkeypatch.setattr(picture, "MOST", most)

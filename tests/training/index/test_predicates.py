@@ -140,6 +140,11 @@ class Bad(Predicate):
         return np.zeros(self.windows)
 
 
+def test_classes_may_be_numbers_of_numpy():
+    for classes in (np.int64(4), [np.uint8(4)], np.array([4, 4])):
+        assert ClassShare(layer="cover", classes=classes, time="2000").classes == (4,)
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("wanted", "match"),
@@ -150,6 +155,9 @@ class TestRefusals:
             (lambda: LayerMean(layer="people", time="2000"), "no time dimension"),
             (lambda: ClassShare(layer="cover", classes=[3], time="2000"), "Received 3"),
             (lambda: ClassShare(layer="cover", classes=[], time="2000"), "Received none"),
+            (lambda: ClassShare(layer="cover", classes=1.5, time="2000"), "Received 1.5"),
+            (lambda: ClassShare(layer="cover", classes="roof", time="2000"), "Received 'roof'"),
+            (lambda: "urban", "takes a list of predicates, .* Received 'urban' in it"),
             (lambda: ClassShare(layer="people", classes=1), "has the classes none. Received 1"),
             (lambda: Bad(pixels=np.inf), "finite numbers, or NaN, .* Received infinite ones"),
             (lambda: Bad(shape=(3, 4)), r"'bad' must give .* Received .* shape \(3, 4\)"),

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cube.errors import SplitError
+from cube.partitions import PartitionWindows, partition_grid
 from cube.windows import Windows
 from training.splits import split_by_cells, split_by_clusters, split_random
+from training.splits.places import ROLES
 
 HALVES = {"train": 0.5, "test": 0.5}
 WINDOWS = Windows(shape=(60, 72), size=4, stride=2)
@@ -45,6 +49,31 @@ class TestCells:
     def test_a_buffer_below_a_window(self):
         with pytest.raises(SplitError, match=r"at least a window, 4 px. Received 3"):
             split_by_cells(WINDOWS, cell_px=30, fractions=HALVES, buffer_px=3, seed=0)
+
+    @pytest.mark.parametrize("buffer_px", [0, 3, 8])
+    def test_windows_of_partitions_may_have_a_smaller_buffer_and_share_no_pixel(self, buffer_px):
+        boxes = partition_grid((64, 80), 16, window=8)
+        windows = PartitionWindows(shape=(64, 80), size=8, stride=2, boxes=boxes)
+        split = split_by_cells(windows, cell_px=16, folds=4, buffer_px=buffer_px, seed=0)
+        lost = [
+            int((split.roles(fold) == ROLES.index("lost to the buffer")).sum()) for fold in range(4)
+        ]
+        assert (max(lost) == 0) == (buffer_px == 0)
+        for fold in split.folds:
+            for mine, others in itertools.permutations(
+                (fold.train_windows, fold.validation_windows, fold.test_windows), 2
+            ):
+                apart = windows.origins(mine)[:, None] - windows.origins(others)
+                assert (np.abs(apart).max(axis=-1) >= 8 + buffer_px).all()
+
+    def test_a_buffer_of_partitions_below_nothing(self):
+        windows = PartitionWindows(
+            shape=(64, 80), size=8, stride=2, boxes=partition_grid((64, 80), 16, window=8)
+        )
+        with pytest.raises(
+            SplitError, match=r"buffer_px is a whole number, 0 or more. Received -1"
+        ):
+            split_by_cells(windows, cell_px=16, folds=4, buffer_px=-1, seed=0)
 
     def test_fewer_cells_than_folds(self):
         with pytest.raises(SplitError, match=r"5 folds need as many places. There are 4 \(by cel"):

@@ -127,10 +127,14 @@ class TestTimes:
             for b in test
             if not self.APART[a % 3, b % 3]
         ]
-        found = check_leaks(
-            self.CHIPS, sorted(train), sorted(test), buffer_px=-99, times_apart=self.APART
-        )
-        assert found == min(pairs, default=None)
+        nearest = min(pairs, default=None)
+        ids = sorted(train), sorted(test)
+        if nearest is None or nearest >= 0:
+            found = check_leaks(self.CHIPS, *ids, buffer_px=0, times_apart=self.APART)
+            assert found == nearest
+        else:
+            with pytest.raises(SplitError, match=f"the nearest at {nearest} px"):
+                check_leaks(self.CHIPS, *ids, buffer_px=0, times_apart=self.APART)
 
     def test_windows_have_no_times(self):
         with pytest.raises(SplitError, match="Only chips have times"):
@@ -139,6 +143,32 @@ class TestTimes:
     def test_a_table_of_fewer_timings(self):
         with pytest.raises(SplitError, match=r"of at least \(1, 3\). Received \(2, 2\)"):
             check_leaks(self.CHIPS, [0], [2], buffer_px=8, times_apart=self.APART[:2, :2])
+
+
+class TestNumbers:
+    """A mask is no list of numbers: its True would be window 1, and all others go unseen."""
+
+    WINDOWS = Windows(shape=(64, 64), size=8, stride=4)
+    MASK = np.arange(225) > 200
+
+    def test_a_mask_of_windows_is_refused(self):
+        guard = LeakGuard(windows=self.WINDOWS, test_windows=np.array([224]), buffer_px=8)
+        with pytest.raises(SpecError, match="Numbers of windows are whole. Received bool"):
+            guard.check(self.MASK)
+        with pytest.raises(SpecError, match="Numbers of windows are whole. Received bool"):
+            check_leaks(self.WINDOWS, self.MASK, [224], buffer_px=8)
+
+    def test_a_mask_of_chips_is_refused(self):
+        chips = Chips(windows=self.WINDOWS)
+        with pytest.raises(SpecError, match="Numbers of chips are whole. Received bool"):
+            check_leaks(chips, self.MASK, [224], buffer_px=8)
+
+    @pytest.mark.parametrize("buffer_px", [-9, float("nan"), "8"])
+    def test_a_buffer_that_lets_all_pass_is_refused(self, buffer_px):
+        with pytest.raises(SplitError, match="buffer_px is a whole number, 0 or more. Received"):
+            check_leaks(self.WINDOWS, [0], [0], buffer_px=buffer_px)
+        with pytest.raises(SplitError, match="buffer_px is a whole number, 0 or more. Received"):
+            LeakGuard(windows=self.WINDOWS, test_windows=np.array([0]), buffer_px=buffer_px)
 
 
 class TestGuard:

@@ -132,6 +132,15 @@ class TestTimes:
         with pytest.raises(SplitError, match="Leak: 2003 → 2004 use periods of test chips"):
             replace(part, ids=np.append(part.ids, 8)).check(self.SPEC, self.SAMPLE, WINDOWS)
 
+    def test_a_sample_of_other_timings_is_refused(self):
+        # Its chips of the same numbers would be of other periods, those of test chips among them.
+        split = split_by_time(self.SAMPLE, self.SPEC, test_periods=["2005"])
+        other = replace(self.SAMPLE, timings=self.SAMPLE.timings[::-1])
+        for name in ("train", "test"):
+            part = split.part(name, Chips(windows=WINDOWS, timings=5))
+            with pytest.raises(SplitError, match="of the timings 2000 → 2001, .* sample of 2004"):
+                part.check(self.SPEC, other, WINDOWS)
+
     def test_one_of_several_test_timings_is_enough(self):
         split = split_by_time(self.SAMPLE, self.SPEC, test_periods=["2001", "2005"])
         assert split.train_timings == (2,)

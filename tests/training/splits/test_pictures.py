@@ -37,6 +37,11 @@ def test_a_large_grid_is_drawn_small():
     assert raster(large, np.zeros(len(large), "int8")).shape == (900, 450)
 
 
+def test_a_narrow_grid_has_a_row():
+    narrow = Windows(shape=(8, 40_000), size=8, stride=8)
+    assert raster(narrow, np.zeros(len(narrow), "int8")).shape == (1, 900)
+
+
 def test_it_is_a_png(split, tmp_path):
     split.plot(tmp_path / "split.png", fold=2)
     assert imread(tmp_path / "split.png").ndim == 3
@@ -45,5 +50,7 @@ def test_it_is_a_png(split, tmp_path):
 def test_what_cannot_be_drawn(split, tmp_path):
     with pytest.raises(SplitError, match="There are 3 folds"):
         split.plot(tmp_path / "split.png", fold=3)
+    with pytest.raises(SplitError, match=r"is a .png. Received 'split.jpg'"):
+        split.plot(tmp_path / "split.jpg")
     with pytest.raises(StoreError, match="There is no folder"):
         split.plot(tmp_path / "none" / "split.png")

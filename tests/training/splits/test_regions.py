@@ -125,6 +125,13 @@ class TestRegions:
         assert (again.digest, again.names) == (split.digest, split.names)
 
 
+def test_one_number_names_a_region():
+    numbers = QUARTERS.assign(blob=[1, 2, 3, 4])
+    options = {"seed": 0, "validation_share": 0}
+    found, listed = (_split(numbers, leave_out=out, **options) for out in (1, ["1"]))
+    assert found.to_dict() == listed.to_dict()
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("polygons", "options", "message"),

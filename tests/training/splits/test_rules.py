@@ -11,7 +11,7 @@ import pytest
 
 from cube.errors import SplitError
 from cube.windows import Windows
-from training.splits import split_by_cells, split_by_clusters
+from training.splits import quantile_bins, split_by_cells, split_by_clusters
 from training.splits.rules import codes_of
 
 WINDOWS = Windows(shape=(60, 72), size=4, stride=2)
@@ -30,6 +30,11 @@ class TestOptions:
             ({"cell_px": 30.5}, "cell_px is a whole number, 0 or more. Received 30.5"),
             ({"buffer_px": 4.5}, "buffer_px is a whole number, 0 or more. Received 4.5"),
             ({"fractions": [0.5, 0.5]}, r"name train, validation and test.* Received \[0.5"),
+            ({"fractions": {"train": "x", "test": 0.5}}, "each from 0 to 1. Received"),
+            ({"fractions": {"train": None, "test": 1}}, "each from 0 to 1. Received"),
+            ({"fractions": None, "folds": 2.0}, "a number of at least 2, or 'each'. Received 2.0"),
+            ({"fractions": None, "folds": 2, "validation_share": "0.1"}, "to 0.5. Received '0.1'"),
+            ({"fractions": None, "leave_out": ("a",)}, "places by cells have numbers alone; give"),
             ({"balance": "label", "label": ["a"] * ALL}, "label holds amounts, numbers. Rec"),
             ({"stratify": np.full(ALL, -1)}, "stratify names the class of no window; leave it"),
             ({"classes": np.full(ALL, None)}, "classes names the class of no window; leave it"),
@@ -44,6 +49,17 @@ class TestOptions:
         given = {"cell_px": 24, "fractions": HALVES, "seed": 0, **options}
         with pytest.raises(SplitError, match=match):
             split_by_cells(WINDOWS, **given)
+
+    def test_a_number_of_folds_may_be_of_numpy(self):
+        plain, numpy = (
+            split_by_cells(WINDOWS, cell_px=24, folds=folds, seed=0, validation_share=0)
+            for folds in (2, np.int64(2))
+        )
+        assert plain.digest == numpy.digest
+
+    def test_bins_are_whole(self):
+        with pytest.raises(SplitError, match="bins is a whole number, 0 or more. Received 2.5"):
+            quantile_bins([1.0, 2.0, 3.0], bins=2.5)
 
 
 class TestClasses:

@@ -378,3 +378,40 @@ def test_unknown_features_are_refused_or_filled_by_declaration(features):
         fill_missing(by_chip(pd.DataFrame({"chip": [1], "a": [1.0]}), columns=["a"]), found)
     with pytest.raises(SplitError, match=r"No training chip has a value of b \(1 chips\)"):
         feature_statistics(features, [0])
+
+
+@pytest.mark.parametrize("how", ["mean", "share"])
+def test_a_text_is_no_list_of_columns(how, polygons, coverage):
+    table = pd.DataFrame({"tract": polygons["tract"], "r": polygons["rate"], "w": 1.0})
+    of = "w" if how == "share" else None
+    with pytest.raises(SpecError, match="Columns of a table are a list, each once. Received 'r'"):
+        by_block(table, coverage, CHIPS, [0], columns="r", id="tract", how=how, of=of)
+
+
+def test_ids_that_name_no_polygon_are_shown_beside_those_that_there_are(polygons, coverage):
+    table = polygons[["rate"]].assign(tract=np.arange(len(polygons)) + 900)
+    message = "'tract' names none of the polygons. It holds 900, 901, 902 ...; their ids are 000, "
+    with pytest.raises(SpecError, match=message):
+        by_block(table, coverage, CHIPS, [0], columns=["rate"], id="tract")
+
+
+def test_one_period_stands_for_a_list_of_one():
+    assert TimeColumn(column="year", periods="2010") == TimeColumn(column="year", periods=("2010",))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"mean": None}, "Statistics of 1 features need as many numbers of each"),
+        ({"count": ["many"]}, "Statistics of features cannot be read: "),
+        ({"std": [1.0, 2.0]}, "Statistics of 1 features need as many numbers of each"),
+    ],
+)
+def test_statistics_that_cannot_be_read_are_refused(changed, message):
+    known = by_chip(pd.DataFrame({"chip": [0, 1], "a": [1.0, 2.0]}), columns=["a"])
+    data = feature_statistics(known, [0, 1]).to_dict()
+    assert FeatureStatistics.from_dict(data).to_dict() == data
+    with pytest.raises(SpecError, match=message):
+        FeatureStatistics.from_dict({**data, **changed})
+    with pytest.raises(SpecError, match="cannot be read: 'mean'"):
+        FeatureStatistics.from_dict({})
