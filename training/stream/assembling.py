@@ -252,7 +252,7 @@ class Assembler:
                 for time, key in enumerate(keys):
                     arrays[name][slot, time] = cutter.chip(key, place)
         for name in self._made:
-            arrays[name][slot] = cutter.beside((name, timing), place)
+            arrays[name][slot] = cutter.chip((name, timing), place)
 
     def _finished(self, batch: _Unfinished, epoch: int) -> Batch:
         recipe, arrays, chips = self._recipe, batch.arrays, batch.chips

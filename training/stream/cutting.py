@@ -1,20 +1,50 @@
-"""Chips cut from a block in memory: the one module that names xbatcher."""
+"""Where chips lie in a block in memory: the one module that names xbatcher."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-import xarray as xr
 from xbatcher import BatchGenerator
 
-from training.stream.blocks import Block, lattices
+from training.stream.blocks import Block, Lattice, lattices
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True)
+class _Box:
+    """Pixels of a block, with what ``BatchGenerator`` asks of an array: sizes, and parts.
+
+    Items of a generator over boxes are boxes: where a chip lies in every array of the block. Over
+    an array of xarray each item is wrapped anew, which takes as long as to copy a chip's label, and
+    image, label and weight would each need a generator.
+
+    Attributes:
+        rows: Half-open, along y.
+        cols: The same along x.
+    """
+
+    rows: slice
+    cols: slice
+
+    @property
+    def sizes(self) -> dict[Hashable, int]:
+        """Pixels by dimension."""
+        return {"y": self.rows.stop - self.rows.start, "x": self.cols.stop - self.cols.start}
+
+    def isel(self, parts: Mapping[Hashable, slice]) -> _Box:
+        """A part, by ranges of pixels along both dimensions."""
+        (top, left), rows, cols = (self.rows.start, self.cols.start), parts["y"], parts["x"]
+        return _Box(
+            slice(top + rows.start, top + rows.stop), slice(left + cols.start, left + cols.stop)
+        )
 
 
 class Cutter:
-    """Chips of one block, as xbatcher's ``BatchGenerator`` cuts them."""
+    """Chips of one block: the items of xbatcher's ``BatchGenerator``."""
 
     def __init__(
         self,
@@ -24,7 +54,7 @@ class Cutter:
         size: int,
         stride: int,
     ) -> None:
-        """Prepare to cut; copies nothing.
+        """Find where chips lie; copies nothing.
 
         Args:
             block: Which windows.
@@ -33,17 +63,14 @@ class Cutter:
             stride: See :class:`cube.windows.WindowSet`.
         """
         self._arrays = arrays
-        self._lattices = list(lattices(block, size=size, stride=stride))
-        self._size, self._overlap = size, size - stride
-        self._lattice = np.empty(len(block.chips), "int64")
-        self._number = np.empty(len(block.chips), "int64")
-        for index, lattice in enumerate(self._lattices):
-            self._lattice[lattice.places] = index
-            self._number[lattice.places] = lattice.numbers
-        # Plain numbers: xbatcher takes no others, and looking them up is faster.
-        self._where = list(zip(self._lattice.tolist(), self._number.tolist(), strict=True))
-        self._generators: dict[tuple[Any, int], BatchGenerator] = {}
-        self._corners = (block.origins - (block.rows[0], block.cols[0])).tolist()
+        self._boxes: list[Any] = [None] * len(block.chips)
+        for lattice in lattices(block, size=size, stride=stride):
+            generator = _generator(lattice, size=size, overlap=size - stride)
+            # Plain numbers: xbatcher takes no others.
+            numbers, places = lattice.numbers.tolist(), lattice.places.tolist()
+            for number, place in zip(numbers, places, strict=True):
+                box = generator[number]
+                self._boxes[place] = box.rows, box.cols
 
     def chip(self, name: Hashable, place: int) -> npt.NDArray[Any]:
         """A view of one chip, (size, size, channel) or (size, size).
@@ -52,31 +79,14 @@ class Cutter:
             name: Of the array.
             place: Which of the block's chips.
         """
-        lattice, number = self._where[place]
-        generator = self._generators.get((name, lattice))
-        if generator is None:
-            generator = self._generators[name, lattice] = self._generator(name, lattice)
-        values: npt.NDArray[Any] = generator[number].values
+        values: npt.NDArray[Any] = self._arrays[name][self._boxes[place]]
         return values
 
-    def beside(self, name: Hashable, place: int) -> npt.NDArray[Any]:
-        """What lies where a chip does in another array of the block, a view.
 
-        Labels and weights: to have xbatcher cut them too would take most of the time of a batch.
-
-        Args:
-            name: Of the array.
-            place: Which of the block's chips.
-        """
-        y, x = self._corners[place]
-        return self._arrays[name][y : y + self._size, x : x + self._size]
-
-    def _generator(self, name: Any, index: int) -> BatchGenerator:
-        lattice = self._lattices[index]
-        values = self._arrays[name][slice(*lattice.rows), slice(*lattice.cols)]
-        return BatchGenerator(
-            xr.DataArray(values, dims=("y", "x", "channel")),
-            input_dims={"y": self._size, "x": self._size},
-            input_overlap={"y": self._overlap, "x": self._overlap},
-            preload_batch=False,
-        )
+def _generator(lattice: Lattice, *, size: int, overlap: int) -> BatchGenerator:
+    return BatchGenerator(
+        _Box(slice(*lattice.rows), slice(*lattice.cols)),
+        input_dims={"y": size, "x": size},
+        input_overlap={"y": overlap, "x": overlap},
+        preload_batch=False,
+    )
