@@ -115,7 +115,10 @@ def model(case: Case, options: argparse.Namespace) -> None:
     some = [(b.inputs, b.label, b.weight) for b in itertools.islice(stream.epoch(0), 8)]
     held = tf.nest.map_structure(lambda *parts: np.stack(parts), *some)
     memory = tf.data.Dataset.from_tensor_slices(held).repeat().take(len(stream))
-    memory = memory.prefetch(tf.data.AUTOTUNE)
+    # The thread that tunes would make the end of an epoch wait, sometimes for seconds.
+    tuning = tf.data.Options()
+    tuning.autotune.enabled = False
+    memory = memory.prefetch(2).with_options(tuning)
     keras.utils.set_random_seed(0)
     network = small_network()
     network.fit(memory.take(2), verbose=0)
