@@ -15,10 +15,10 @@ from cube.buffers import Buffers
 from training.augmentation.draws import chip_draws
 from training.stream.batches import Arrays, Batch
 from training.stream.cutting import Cutter
-from training.stream.helping import Helpers
 from training.stream.labels import Labeller
 from training.stream.loading import LABEL, WEIGHT, Loaded, Source
 from training.stream.ordering import Epoch
+from training.stream.spare_threads import SpareThreads
 from training.tables import TableJoin
 
 Values = npt.NDArray[Any]
@@ -178,15 +178,15 @@ class _Unfinished:
 class Assembler:
     """Puts batches together."""
 
-    def __init__(self, recipe: Recipe, buffers: Buffers, helpers: Helpers) -> None:
+    def __init__(self, recipe: Recipe, buffers: Buffers, spare: SpareThreads) -> None:
         """Prepare.
 
         Args:
             recipe: What a batch is made of.
             buffers: Where its memory comes from.
-            helpers: Who cuts, too.
+            spare: Who cuts, too.
         """
-        self._recipe, self._buffers, self._helpers = recipe, buffers, helpers
+        self._recipe, self._buffers, self._spare = recipe, buffers, spare
         self._shapes = recipe.shapes()
         self._made = [name for name in (LABEL, WEIGHT) if name in self._shapes]
 
@@ -238,7 +238,7 @@ class Assembler:
                 cutter, timing = members.cutters[block], members.timings[at]
                 self._cut(cutter, place, timing, batch.arrays, first + number)
 
-        self._helpers.share(cut, len(places))
+        self._spare.share(cut, len(places))
         for slot, (at, _) in enumerate(places, start=first):
             batch.chips[slot], batch.turns[slot] = members.ids[at], members.turns[at]
         batch.filled += len(places)

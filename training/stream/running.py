@@ -12,10 +12,10 @@ from typing import Any
 from cube.buffers import Buffers
 from training.stream.assembling import Assembler, Recipe
 from training.stream.batches import Batch
-from training.stream.helping import Helpers
 from training.stream.loading import Loaded, Loader, Tally
 from training.stream.ordering import Epoch, Group
 from training.stream.prefetching import prefetched
+from training.stream.spare_threads import SpareThreads
 from training.stream.stalls import StallReport
 from training.stream.tiles import Key, Planner
 
@@ -79,10 +79,10 @@ def produced(machine: Machine, runs: Iterable[Run]) -> Iterator[tuple[Run, Tally
 
 def _assembled(machine: Machine, runs: Iterable[Run]) -> Iterator[tuple[Run, Tally, Batch]]:
     with ThreadPoolExecutor(machine.readers, thread_name_prefix="quadrat.read") as pool:
-        helpers = Helpers(pool, machine.readers)
-        assembler = Assembler(machine.recipe, machine.batches, helpers)
+        spare = SpareThreads(pool, machine.readers)
+        assembler = Assembler(machine.recipe, machine.batches, spare)
         # One group ahead: as much is being read as is being cut.
-        items = prefetched(_loaded(machine, runs, pool, helpers), depth=1)
+        items = prefetched(_loaded(machine, runs, pool, spare), depth=1)
         try:
             for run, tally in items:
                 groups: Iterator[Any] = islice(items, len(run.groups))
@@ -93,7 +93,7 @@ def _assembled(machine: Machine, runs: Iterable[Run]) -> Iterator[tuple[Run, Tal
 
 
 def _loaded(
-    machine: Machine, runs: Iterable[Run], pool: ThreadPoolExecutor, helpers: Helpers
+    machine: Machine, runs: Iterable[Run], pool: ThreadPoolExecutor, spare: SpareThreads
 ) -> Iterator[Any]:
     """For each run itself and its tally, then its groups as :class:`Loaded`."""
     for run in runs:
@@ -101,7 +101,7 @@ def _loaded(
         yield run, tally
         if run.groups:
             yield from _groups(machine, run, pool, tally)
-    helpers.free()
+    spare.free()
 
 
 def _groups(machine: Machine, run: Run, pool: ThreadPoolExecutor, tally: Tally) -> Iterator[Loaded]:

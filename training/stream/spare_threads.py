@@ -8,7 +8,7 @@ from concurrent.futures import Executor, wait
 from cube.threads import cores
 
 
-class Helpers:
+class SpareThreads:
     """Threads that may be free.
 
     While a stream reads, its readers and the thread that cuts keep all cores busy. Behind the last

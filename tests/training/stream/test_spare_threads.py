@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.stream import helping
-from training.stream.helping import Helpers
+from training.stream import spare_threads
+from training.stream.spare_threads import SpareThreads
 
 
 @pytest.fixture(autouse=True, scope="module")
 def four_cores():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(helping, "cores", lambda: 4)
+        patch.setattr(spare_threads, "cores", lambda: 4)
         yield
 
 
@@ -26,7 +26,7 @@ def pool():
         yield found
 
 
-def shared(helpers, count):
+def shared(spare, count):
     """The numbers that were worked on, and by how many calls."""
     found, calls = [], []
 
@@ -34,30 +34,30 @@ def shared(helpers, count):
         calls.append(numbers)
         found.extend(numbers)
 
-    helpers.share(work, count)
+    spare.share(work, count)
     return sorted(found), len(calls)
 
 
 @given(threads=st.integers(1, 8), count=st.integers(0, 20))
 def test_every_number_is_worked_on_once(pool, threads, count):
-    helpers = Helpers(pool, threads)
-    assert shared(helpers, count) == (list(range(count)), 1)
-    helpers.free()
+    spare = SpareThreads(pool, threads)
+    assert shared(spare, count) == (list(range(count)), 1)
+    spare.free()
     # Never by more threads than there are cores.
-    assert shared(helpers, count) == (list(range(count)), 1 + min(threads, 3))
+    assert shared(spare, count) == (list(range(count)), 1 + min(threads, 3))
 
 
 def test_one_core_works_alone(pool, monkeypatch):
-    monkeypatch.setattr(helping, "cores", lambda: 1)
-    helpers = Helpers(pool, 8)
-    helpers.free()
-    assert shared(helpers, 5) == ([0, 1, 2, 3, 4], 1)
+    monkeypatch.setattr(spare_threads, "cores", lambda: 1)
+    spare = SpareThreads(pool, 8)
+    spare.free()
+    assert shared(spare, 5) == ([0, 1, 2, 3, 4], 1)
 
 
 @pytest.mark.parametrize("bad", range(4))
 def test_an_error_comes_once_nobody_works_any_more(pool, bad):
-    helpers = Helpers(pool, 3)
-    helpers.free()
+    spare = SpareThreads(pool, 3)
+    spare.free()
     others, ended = threading.Semaphore(0), []
 
     def work(numbers):
@@ -69,5 +69,5 @@ def test_an_error_comes_once_nobody_works_any_more(pool, bad):
         ended.extend(numbers)
 
     with pytest.raises(ValueError, match="damaged"):
-        helpers.share(work, 4)
+        spare.share(work, 4)
     assert sorted(ended) == [n for n in range(4) if n != bad]
