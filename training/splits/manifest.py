@@ -18,6 +18,29 @@ from cube.spec import digest
 IntArray = npt.NDArray[np.int64]
 
 
+class Manifested:
+    """What is told by a manifest: its digest, and how it is saved."""
+
+    __slots__ = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The manifest, JSON-able."""
+        raise NotImplementedError
+
+    @property
+    def digest(self) -> str:
+        """First 12 hex digits of the SHA-256 of the manifest."""
+        return digest(self.to_dict())
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the manifest as JSON; :func:`training.splits.load_split` reads it.
+
+        Raises:
+            StoreError: There is no such folder, or the system refuses.
+        """
+        write(path, self.to_dict())
+
+
 def write(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
     """Write a manifest and its digest as JSON, over what lies there.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from cube.errors import SplitError
-from cube.spec import CubeSpec, digest
+from cube.spec import CubeSpec
 from training.chips import Chips
 from training.index.chip_index import ChipIndex
 from training.samples import SampleSpec
-from training.splits import manifest
+from training.splits.manifest import Manifested
 from training.splits.parts import SplitChips, check_part
 from training.splits.rules import PARTS, whole
 from training.timings import Timing, listed
@@ -25,7 +24,7 @@ Numbers = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TimeSplit:
+class TimeSplit(Manifested):
     """Timings of a sample by part; a place may lie in all of them, at different times.
 
     Attributes:
@@ -125,15 +124,6 @@ class TimeSplit:
             gap_periods=data["gap_periods"],
             **{f"{part}_timings": tuple(data["folds"][0][part]) for part in PARTS},
         )
-
-    @property
-    def digest(self) -> str:
-        """First 12 hex digits of the SHA-256 of the manifest."""
-        return digest(self.to_dict())
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the manifest as JSON; :func:`training.splits.load_split` reads it."""
-        manifest.write(path, self.to_dict())
 
     def __str__(self) -> str:
         named = [

@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from cube.errors import SplitError
-from cube.spec import digest
 from cube.windows import WindowSet
 from training.chips import Chips
 from training.index.chip_index import ChipIndex
 from training.splits import manifest
 from training.splits.leaks import RANDOM, LeakGuard, nearer, note_of
+from training.splits.manifest import Manifested
 from training.splits.parts import SplitChips, check_part, check_windows
-from training.splits.rules import PARTS
+from training.splits.rules import PARTS, numbered_fold
 
 IntArray = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -193,7 +193,7 @@ def _near(windows: WindowSet, mine: Mask, others: Mask, buffer_px: int) -> Mask:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class PlaceSplit:
+class PlaceSplit(Manifested):
     """Windows split by whole places: all windows of a place, at all times, on one side.
 
     Attributes:
@@ -269,9 +269,7 @@ class PlaceSplit:
         Raises:
             SplitError: There is none.
         """
-        if not 0 <= number < len(self.folds):
-            raise SplitError(f"There are {len(self.folds)} folds, from 0. Received {number}.")
-        return self.folds[number]
+        return numbered_fold(self.folds, number)
 
     def roles(self, fold: int = 0) -> npt.NDArray[np.int8]:
         """What each window is in one fold, numbers of :data:`ROLES`, int8 (window,)."""
@@ -343,15 +341,6 @@ class PlaceSplit:
             seed=data["seed"],
             facts=data["facts"],
         )
-
-    @property
-    def digest(self) -> str:
-        """First 12 hex digits of the SHA-256 of the manifest."""
-        return digest(self.to_dict())
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the manifest as JSON; :func:`training.splits.load_split` reads it."""
-        manifest.write(path, self.to_dict())
 
     def __str__(self) -> str:
         left_out = int((self.place < 0).sum())

@@ -8,7 +8,6 @@ model saw is ever nearer than that to a pixel it is scored with.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,21 +17,20 @@ import numpy.typing as npt
 
 from cube.coverage import Coverage
 from cube.errors import SplitError
-from cube.spec import digest
 from cube.windows import Windows, footprint
 from training.chips import Chips
 from training.index.chip_index import ChipIndex
-from training.splits import manifest
 from training.splits.areas import Area, FoldSplit, check_folds, owner_of, whole_inside
 from training.splits.leaks import RANDOM, LeakGuard, check_leaks, note_of
+from training.splits.manifest import Manifested
 from training.splits.parts import SplitChips, check_part, check_windows
-from training.splits.rules import buffer_of
+from training.splits.rules import buffer_of, numbered_fold
 
 IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Split:
+class Split(Manifested):
     """A cross-validation by place.
 
     Attributes:
@@ -68,9 +66,7 @@ class Split:
         Raises:
             SplitError: There is none.
         """
-        if not 0 <= number < len(self.folds):
-            raise SplitError(f"There are {len(self.folds)} folds, from 0. Received {number}.")
-        return self.folds[number]
+        return numbered_fold(self.folds, number)
 
     def part(
         self, name: str, chips: Chips, *, fold: int, index: ChipIndex | None = None
@@ -151,15 +147,6 @@ class Split:
                 for part in self.folds
             ],
         }
-
-    @property
-    def digest(self) -> str:
-        """First 12 hex digits of the SHA-256 of the manifest."""
-        return digest(self.to_dict())
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the manifest as JSON; :func:`training.splits.load_split` reads it."""
-        manifest.write(path, self.to_dict())
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], coverage: Coverage) -> Split:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import index
-from typing import Any, Literal, Required, TypedDict
+from typing import Any, Literal, Required, TypedDict, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ IntArray = npt.NDArray[np.int64]
 
 Balance = Literal["area", "label", "places"]
 Folds = int | Literal["each"]
+Fold = TypeVar("Fold")
 
 PARTS = ("train", "validation", "test")
 
@@ -167,6 +168,17 @@ def whole(name: str, value: object) -> int:
     if number < 0:
         raise SplitError(f"{name} is a whole number, 0 or more. Received {value!r}.")
     return number
+
+
+def numbered_fold(folds: Sequence[Fold], number: int) -> Fold:
+    """A fold by its number.
+
+    Raises:
+        SplitError: There is none.
+    """
+    if not hasattr(number, "__index__") or not 0 <= index(number) < len(folds):
+        raise SplitError(f"There are {len(folds)} folds, from 0. Received {number!r}.")
+    return folds[number]
 
 
 def _checked_folds(folds: Folds) -> Folds:

@@ -179,6 +179,7 @@ class TestPlaceSplit:
                 r"The split is of windows .*Received chips of .*'stride': 3",
             ),
             (lambda s: s.roles(-1), "There are 1 folds, from 0. Received -1"),
+            (lambda s: s.fold("a"), "There are 1 folds, from 0. Received 'a'"),
         ],
     )
     def test_what_it_does_not_have_is_refused(self, split, call, message):
