@@ -161,7 +161,7 @@ def _connected(address: str | None) -> Iterator[Client | None]:
     from distributed import Client
 
     try:
-        # Not Dask's default: that a client would remain whose address could not be understood.
+        # Not as Dask's default: a client whose address cannot be understood would stay it.
         client = Client(address, timeout=_CONNECT_S, set_as_default=False)
     except (OSError, ValueError) as error:
         raise ClusterError(
