@@ -19,7 +19,7 @@ IntArray = npt.NDArray[np.int64]
 
 Balance = Literal["area", "label", "places"]
 Folds = int | Literal["each"]
-Fold = TypeVar("Fold")
+AnyFold = TypeVar("AnyFold")
 
 PARTS = ("train", "validation", "test")
 
@@ -170,7 +170,7 @@ def whole(name: str, value: object) -> int:
     return number
 
 
-def numbered_fold(folds: Sequence[Fold], number: int) -> Fold:
+def numbered_fold(folds: Sequence[AnyFold], number: int) -> AnyFold:
     """A fold by its number.
 
     Raises:
